@@ -1,0 +1,96 @@
+"""Every error that this package raises on purpose.
+
+    TCIError
+    ├── NotConfigured            no key, no address, or settings that contradict each other
+    ├── InvalidRequest           the service refused the request itself (400, 404, 413, 422)
+    ├── Unauthorized             the key is wrong or may not do this (401, 403)
+    ├── Unreachable              DNS, refused, TLS: nothing was sent
+    ├── RateLimited              429, after the retries
+    ├── TimedOut                 a time limit of ours passed; the message names the setting
+    ├── ConnectionLost           sent, but no answer: the cell may have run
+    ├── ServiceError             5xx, or a failure that the service reported
+    ├── InvalidResponse          an answer that is not the contract
+    ├── SessionExpired           the session has ended, died, or is not yours
+    └── MagicError               a `%tci` line that cannot be done
+        └── FileRefused          a local path outside the allowed roots
+
+Each message says what happened, what is kept or lost, and what to do next.
+"""
+
+from __future__ import annotations
+
+
+class TCIError(Exception):
+    """Root of all errors of this package.
+
+    `may_have_run` is True when the request left this machine and nobody knows whether its code
+    ran. Such a request is never sent again.
+    """
+
+    may_have_run: bool = False
+
+    def __init__(self, message: str, *, may_have_run: bool | None = None) -> None:
+        super().__init__(message)
+        if may_have_run is not None:
+            self.may_have_run = may_have_run
+
+
+class NotConfigured(TCIError):
+    """The settings do not say where to run, or say it in two ways that disagree."""
+
+
+class InvalidRequest(TCIError):
+    """The service refused the request itself; nothing has run."""
+
+
+class Unauthorized(TCIError):
+    """The service does not accept the key."""
+
+
+class Unreachable(TCIError):
+    """No connection could be made; nothing was sent, nothing has run."""
+
+
+class RateLimited(TCIError):
+    """The service asked for fewer requests; nothing has run.
+
+    `retry_after` is what the service asked to wait, in seconds, or None.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class TimedOut(TCIError):
+    """A time limit passed; the message names the setting that changes it."""
+
+
+class ConnectionLost(TCIError):
+    """The connection ended after the request was sent: the cell may have run."""
+
+    may_have_run = True
+
+
+class ServiceError(TCIError):
+    """The service failed, or a proxy in front of it did."""
+
+    may_have_run = True
+
+
+class InvalidResponse(TCIError):
+    """The answer does not follow the API; the message says in what."""
+
+    may_have_run = True
+
+
+class SessionExpired(TCIError):
+    """The session has ended, or belongs to another caller; its variables and files are gone."""
+
+
+class MagicError(TCIError):
+    """A `%tci` line is wrong or cannot be done; no code of the cell has run."""
+
+
+class FileRefused(MagicError):
+    """A local path lies outside the folders that `%tci` may touch."""
