@@ -85,6 +85,13 @@ class Execution(_Response):
         return _listed(value)
 
 
+class ExecuteResponse(_Response):
+    """An execution in the shape that the vendors' SDKs return: `response.data.outputs`."""
+
+    data: Execution
+    errors: None = None
+
+
 class SessionInfo(_Response):
     """One live session, as `GET /tci/sessions` lists it; times are UTC."""
 

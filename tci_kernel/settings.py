@@ -136,8 +136,8 @@ class Settings(BaseSettings):
         url = self.base_url or self._vendor_url()
         if url is None:
             raise NotConfigured(
-                "No address is configured. Set TCI_BASE_URL (and TCI_API_KEY), or TCI_BACKEND=local "
-                "to run on this machine. Nothing has run."
+                "No address is configured. Set TCI_BASE_URL (and TCI_API_KEY), or "
+                "TCI_BACKEND=local to run on this machine. Nothing has run."
             )
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
@@ -153,11 +153,11 @@ class Settings(BaseSettings):
     def key(self) -> SecretStr | None:
         """The key for `url`: `TCI_API_KEY`, else the vendor's own for the vendor's own host."""
         if self.api_key is not None:
-            return self.api_key
+            return _checked(self.api_key)
         for variable, host in VENDORS.items():
             key = os.environ.get(variable)
             if key and (self.base_url is None or _same_host(self.base_url, host)):
-                return SecretStr(key)
+                return _checked(SecretStr(key))
         return None
 
     def _vendor_url(self) -> str | None:
@@ -175,6 +175,14 @@ def load(**overrides: Any) -> Settings:
         raise NotConfigured(_explain(error)) from None
     except ValueError as error:  # a TOML file that does not parse
         raise NotConfigured(f"{config_file()} cannot be read: {error}") from None
+
+
+def _checked(key: SecretStr) -> SecretStr:
+    """Return a key that can stand in a header: the HTTP library's complaint would show it."""
+    text = key.get_secret_value().strip()
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise NotConfigured("The key has characters that no key has. Set TCI_API_KEY anew.")
+    return SecretStr(text)
 
 
 def _explain(error: ValidationError) -> str:

@@ -1,0 +1,1 @@
+"""How cells and questions reach a session."""

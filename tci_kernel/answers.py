@@ -1,0 +1,149 @@
+"""What an answer of a TCI service means: its data, or the error that it stands for."""
+
+from __future__ import annotations
+
+import json
+import re
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from pydantic import BaseModel, SecretStr, ValidationError
+
+from tci_kernel.api import Envelope, error_text
+from tci_kernel.errors import (
+    InvalidRequest,
+    InvalidResponse,
+    RateLimited,
+    ServiceError,
+    SessionExpired,
+    TCIError,
+    Unauthorized,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+#: The most of a service's own error text that a person is shown.
+_SHOWN = 300
+
+#: How services say that a session is not there (any more); no document fixes the words.
+_GONE = re.compile(
+    r"session.*(expired|not found|not there|no such|unknown|doesn.t exist|does not exist|invalid"
+    r"|terminated|died|ended|another (user|caller|account)|not yours|forbidden)"
+    r"|(expired|no such|unknown|invalid) session",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+class Answer(NamedTuple):
+    """An HTTP answer as the client got it, and the `secret` that must not be shown from it."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    secret: SecretStr | None = None
+
+
+def read(answer: Answer, session_id: str | None) -> dict[str, Any]:
+    """Return the data of an answer to a request for `session_id`.
+
+    Raises the `TCIError` that the status and the reported errors mean.
+    """
+    envelope = _envelope(answer.body)
+    if answer.status == HTTPStatus.OK and envelope is not None and envelope.data is not None:
+        return envelope.data
+    raise _failure(answer, envelope, session_id)
+
+
+def validated(model: type[_Model], data: dict[str, Any]) -> _Model:
+    """Return the data of an answer as a model; raises `InvalidResponse` saying what is wrong."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise InvalidResponse(
+            f"The answer does not follow the TCI API: {first_problem(error)}. "
+            "The cell may have run."
+        ) from None
+
+
+def first_problem(error: ValidationError) -> str:
+    """Say in a line where a model was first violated, without the value."""
+    problem = error.errors(include_input=False, include_url=False)[0]
+    return f"{'.'.join(map(str, problem['loc'])) or 'data'}: {problem['msg']}"
+
+
+def _envelope(body: bytes) -> Envelope | None:
+    """Return the body as the contract's envelope, or None where it is something else."""
+    try:
+        return Envelope.model_validate(_json(body))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _json(body: bytes) -> Any:
+    """Parse JSON such that it can be sent on: no NaN and no half of a surrogate pair."""
+    value = json.loads(body, parse_constant=str)
+    if re.search(rb"\\u[dD][89a-fA-F]", body):
+        value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+    return value
+
+
+def _failure(answer: Answer, envelope: Envelope | None, session_id: str | None) -> TCIError:
+    """Return the error that a failed answer means."""
+    status = answer.status
+    reported = _reported(answer, envelope)
+    said = f"HTTP {status}" + (f": {reported}" if reported else "")
+    gone = session_id is not None and (status in {404, 410} or bool(_GONE.search(reported)))
+    if gone and status != HTTPStatus.TOO_MANY_REQUESTS:
+        return SessionExpired(
+            f"The session {session_id} has ended ({said}). Its variables and files are gone. "
+            "Run again to start a new session, from the first cell."
+        )
+    if status >= HTTPStatus.BAD_REQUEST:
+        return _refusal(answer, said)
+    if status == HTTPStatus.OK and envelope is not None and envelope.errors:
+        return ServiceError(f"The service failed ({said}). The cell may have run.")
+    return InvalidResponse(
+        f"The answer does not follow the TCI API ({said}). Check TCI_BASE_URL. "
+        "The cell may have run."
+    )
+
+
+def _refusal(answer: Answer, said: str) -> TCIError:
+    """Return the error that a 4xx or 5xx status means."""
+    if answer.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        return Unauthorized(
+            f"The service does not accept the key ({said}). Nothing has run. "
+            "Set TCI_API_KEY to a valid key."
+        )
+    if answer.status == HTTPStatus.TOO_MANY_REQUESTS:
+        return RateLimited(
+            f"The service asks for fewer requests ({said}). Nothing has run; run again later.",
+            retry_after=_retry_after(answer.headers),
+        )
+    if answer.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        return InvalidRequest(f"The service refused the request ({said}). Nothing has run.")
+    return ServiceError(f"The service failed ({said}). The cell may have run.")
+
+
+def _reported(answer: Answer, envelope: Envelope | None) -> str:
+    """Return the service's own words about a failure: in one line, short, without HTML."""
+    if envelope is not None and envelope.errors:
+        text = error_text(envelope.errors)
+    else:
+        page = answer.body.decode("utf-8", "replace")
+        text = re.sub(r"<(script|style).*?</\1>|<[^>]*>", " ", page, flags=re.DOTALL)
+    if answer.secret is not None:  # some services echo a wrong key
+        text = text.replace(answer.secret.get_secret_value(), "…")
+    text = " ".join(text.split())
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the pause that a service asks for, in seconds; a date in its place is ignored."""
+    try:
+        return max(0.0, float(headers["Retry-After"]))
+    except (KeyError, ValueError):
+        return None

@@ -1,0 +1,210 @@
+"""The user's own server: found if it runs, started if not, one however many kernels ask.
+
+It ends by itself some minutes after its last session. Whoever is refused by an `Address` that was
+good before just asks for another one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from filelock import FileLock
+from pydantic import SecretStr, ValidationError
+
+from tci_kernel.errors import NotConfigured, Unreachable
+from tci_kernel.private import private_folder, user_folder
+from tci_kernel.serverinfo import ServerInfo
+from tci_kernel.settings import KEY_VARIABLES
+
+if TYPE_CHECKING:
+    from tci_kernel.settings import Settings
+
+#: Seconds that a server may take until it answers.
+START_TIMEOUT = 60.0
+#: Seconds between two looks at whether it does.
+LOOK_INTERVAL = 0.02
+#: The longest path of a Unix socket, in bytes, on the system that takes the least (macOS).
+LONGEST_SOCKET = 103
+#: How much of a failed server's log an error shows, in characters.
+LOG_TAIL = 2_000
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a server listens: on `socket`, else on the host and port of `url` with a token."""
+
+    socket: Path | None
+    url: str
+    token: SecretStr | None
+
+
+@dataclass(frozen=True)
+class Place:
+    """The files of one server; those in other environments or with other settings have others."""
+
+    folder: Path
+    name: str
+
+    @classmethod
+    def of(cls, settings: Settings) -> Place:
+        """Return the place of the server that fits these settings."""
+        kind = (
+            version("tci-kernel"),
+            sys.prefix,
+            settings.python,
+            settings.sandbox,
+            settings.warm,
+        )
+        return cls(runtime_dir(settings), hashlib.sha256(repr(kind).encode()).hexdigest()[:8])
+
+    @property
+    def socket(self) -> Path | None:
+        """The server's Unix socket, or None where the system has none."""
+        if not hasattr(socket, "AF_UNIX"):
+            return None
+        path = self.file("sock")
+        if len(os.fsencode(path)) > LONGEST_SOCKET:
+            raise NotConfigured(
+                f"{path} is too long for a socket ({LONGEST_SOCKET} bytes). "
+                "Set TCI_RUNTIME_DIR to a shorter path."
+            )
+        return path
+
+    def file(self, kind: str) -> Path:
+        """Return the server's `info`, `log`, `lock` or `sock` file."""
+        return self.folder / f"{self.name}.{kind}"
+
+    def info(self) -> ServerInfo | None:
+        """Return what the server tells about itself, or None if it does not run."""
+        try:
+            return ServerInfo.model_validate_json(self.file("info").read_bytes())
+        except (OSError, ValidationError):
+            return None
+
+
+async def address(settings: Settings) -> Address:
+    """Return the address of the user's server, started if it does not run.
+
+    Raises `NotConfigured` if it cannot start with these settings, `Unreachable` if it does not
+    answer in time.
+    """
+    place = Place.of(settings)
+    running = _running(place)
+    return running if running is not None else await asyncio.to_thread(_start_once, place, settings)
+
+
+def describe(settings: Settings) -> ServerInfo | None:
+    """Return what the running server tells about itself, or None."""
+    return Place.of(settings).info()
+
+
+def runtime_dir(settings: Settings) -> Path:
+    """Return the private folder of the user's servers, made if need be.
+
+    Raises `NotConfigured` if others could have put something there.
+    """
+    system = os.environ.get("XDG_RUNTIME_DIR")
+    chosen = Path(system) / "tci-kernel" if system else user_folder()
+    return private_folder(settings.runtime_dir or chosen)
+
+
+def _running(place: Place) -> Address | None:
+    """Return the server's address if it takes connections; one of a killed server does not."""
+    info = place.info()
+    if info is None:
+        return None
+    try:
+        with _connection(info):
+            pass
+    except OSError:
+        return None
+    token = None if info.token is None else SecretStr(info.token)
+    return Address(info.socket, info.url or "http://localhost", token)
+
+
+def _connection(info: ServerInfo) -> socket.socket:
+    if info.socket is None:
+        parts = urlsplit(info.url or "")
+        return socket.create_connection((parts.hostname or "", parts.port or 0))
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(str(info.socket))
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
+def _start_once(place: Place, settings: Settings) -> Address:
+    """Start the server unless another kernel has done so while this one waited; blocks."""
+    with FileLock(place.file("lock")):
+        found = _running(place)
+        if found is not None:
+            return found
+        process = _spawn(place, settings)
+        # The server may outlive this process; if not, somebody must take note of its end.
+        threading.Thread(target=process.wait, daemon=True).start()
+        return _await_answer(place, process)
+
+
+def _spawn(place: Place, settings: Settings) -> subprocess.Popen[bytes]:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0)
+    log = os.open(place.file("log"), flags, 0o600)
+    try:
+        return subprocess.Popen(  # noqa: S603  our own interpreter, our own module
+            _command(place, settings),
+            cwd=place.folder,  # not the notebook's: its modules would shadow the server's
+            env={name: os.environ[name] for name in os.environ if name not in KEY_VARIABLES},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # an interrupt of the notebook is not for the server
+        )
+    finally:
+        os.close(log)
+
+
+def _command(place: Place, settings: Settings) -> list[str]:
+    where = ["--port", "0"] if place.socket is None else ["--socket", str(place.socket)]
+    python = [] if settings.python is None else ["--python", settings.python]
+    return [
+        *(sys.executable, "-m", "tci_kernel", "serve", *where, *python),
+        *("--info", str(place.file("info"))),
+        *("--sandbox", settings.sandbox),
+        *("--warm", str(settings.warm)),
+        *("--idle", str(settings.server_idle)),
+    ]
+
+
+def _await_answer(place: Place, process: subprocess.Popen[bytes]) -> Address:
+    deadline = time.monotonic() + START_TIMEOUT
+    while time.monotonic() < deadline:
+        found = _running(place)
+        if found is not None:
+            return found
+        if process.poll() is not None:
+            raise NotConfigured(
+                f"The embedded server did not start; nothing has run. It says:\n{_log(place)}"
+            )
+        time.sleep(LOOK_INTERVAL)
+    process.terminate()
+    raise Unreachable(
+        f"The embedded server did not answer within {START_TIMEOUT:.0f} seconds; nothing has run. "
+        f"Its log, {place.file('log')}, says:\n{_log(place)}"
+    )
+
+
+def _log(place: Place) -> str:
+    return place.file("log").read_text(errors="replace")[-LOG_TAIL:].strip()

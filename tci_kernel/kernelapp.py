@@ -1,0 +1,60 @@
+"""The kernel's process: how it starts, and how it ends when nobody asks it to."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from typing import Any
+
+from ipykernel.kernelapp import IPKernelApp
+
+from tci_kernel.kernel import TCIKernel
+
+#: Time to end the session after SIGTERM; VS Code kills soon after it.
+_TERMINATE_SECONDS = 1.5
+
+
+class TCIKernelApp(IPKernelApp):  # type: ignore[misc]  # ipykernel's base class is untyped
+    """Runs a `TCIKernel`; ends it properly on SIGTERM and when its parent is gone."""
+
+    name = "tci-kernel"
+    kernel_class = TCIKernel
+
+    def init_poller(self) -> None:
+        """Watch the parent: the stock poller ends the process without ending the session.
+
+        A launcher that sets no JPY_PARENT_PID (VS Code) can vanish too.
+        """
+        if sys.platform == "win32":
+            super().init_poller()
+        elif os.getppid() != 1:
+            self.poller = threading.Thread(target=_watch_parent, daemon=True, name="parent watch")
+
+    def init_signal(self) -> None:
+        """Ignore SIGINT while idle, as stock does, and end properly on SIGTERM."""
+        super().init_signal()
+        signal.signal(signal.SIGTERM, self._on_sigterm)
+
+    def _on_sigterm(self, *_: Any) -> None:
+        if self.kernel is None or not hasattr(self.kernel, "io_loop"):
+            sys.exit(0)
+        self.kernel.io_loop.add_callback_from_signal(self._terminate)
+
+    async def _terminate(self) -> None:
+        await self.kernel.leave(restart=False, timeout=_TERMINATE_SECONDS)
+        self.kernel.io_loop.stop()
+
+
+def _watch_parent() -> None:
+    parent = os.getppid()
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def main() -> None:
+    """Run a kernel until its front end ends it."""
+    TCIKernelApp.launch_instance()

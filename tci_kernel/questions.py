@@ -1,0 +1,27 @@
+"""What a front end asks while a user types: answered by the `%tci` magics or by the session."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tci_kernel import magics
+
+if TYPE_CHECKING:
+    from tci_kernel.session import Session
+    from tci_kernel.transport.plain import PlainTransport
+
+
+async def ask(
+    question: str, arguments: dict[str, Any], session: Session, transport: PlainTransport
+) -> dict[str, Any] | None:
+    """Return the content of the reply to `complete`, `inspect` or `history`, None for nothing."""
+    if question == "complete":
+        context = magics.Context(session, transport.name)
+        answer = magics.complete(arguments["code"], arguments["cursor_pos"], context)
+        if answer is not None:
+            return answer
+    if question == "inspect":
+        bundle = magics.inspect(arguments["code"], arguments["cursor_pos"])
+        if bundle is not None:
+            return {"status": "ok", "found": True, "data": bundle, "metadata": {}}
+    return await transport.question(question, arguments)

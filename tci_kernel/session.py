@@ -1,0 +1,214 @@
+"""The life of one session as one kernel uses it: made, joined, warned about, expired, ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING
+
+from tci_kernel.errors import SessionExpired, TCIError
+from tci_kernel.state import State, StateFile
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tci_kernel.api import Execution, File, SessionInfo
+    from tci_kernel.client import TCIClient
+
+#: How long a session lives where the service does not say it.
+LIFETIME = timedelta(minutes=60)
+
+#: What a session costs on the hosted services, whatever it runs, in US dollars.
+PRICE = 0.03
+
+#: Time left at which a user is warned.
+_WARNINGS = (timedelta(minutes=10), timedelta(minutes=2))
+
+#: Ends the session's process: the API has no request for that. The answer cannot come.
+_EXIT = "import os as _os; _os._exit(0)"
+
+
+class Session:
+    """One session at a time, made by the first request that needs it.
+
+    Requests go out one after the other, in the order of the calls, as a session runs them anyway:
+    so a second request never makes a second session. `remembered` is where the kernel's successor
+    will look.
+    """
+
+    def __init__(self, client: TCIClient, remembered: StateFile) -> None:
+        self.client = client
+        self.id: str | None = client.settings.session_id
+        self.owned = False
+        self.created = 0
+        self.expires_at: datetime | None = None
+        self.execution_count = 0
+        self.fresh = False
+        self._remembered = remembered
+        self._turn = asyncio.Lock()
+        self._warned: set[timedelta] = set()
+        self._recall()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is under way: another one would wait behind it."""
+        return self._turn.locked()
+
+    @property
+    def time_left(self) -> timedelta | None:
+        """Time until the session ends, or None without a session."""
+        if self.id is None or self.expires_at is None:
+            return None
+        return max(self.expires_at - _now(), timedelta())
+
+    async def execute(
+        self,
+        code: str,
+        files: Sequence[File] | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> Execution:
+        """Run code in the session, which is made if there is none; return its outputs.
+
+        A caller that is cancelled after the request was sent leaves it under way, and the session
+        busy: nothing stops code that runs. One that is cancelled earlier takes it back.
+
+        Raises a `TCIError`; after `SessionExpired` the next call makes a new session.
+        """
+        turn = self._turn
+        await turn.acquire()
+        sent = asyncio.Event()
+        request = asyncio.create_task(self._request(code, files, timeout, turn, sent))
+        request.add_done_callback(_retrieved)
+        try:
+            return await asyncio.shield(request)
+        except asyncio.CancelledError:
+            if not sent.is_set():
+                request.cancel()
+            raise
+
+    async def _request(
+        self,
+        code: str,
+        files: Sequence[File] | None,
+        timeout: float | None,
+        turn: asyncio.Lock,
+        sent: asyncio.Event,
+    ) -> Execution:
+        """Send one request in its turn, which lasts until the answer comes."""
+        try:
+            execution = await self.client.execute(
+                code, self.id, files, timeout=timeout, on_sent=sent.set
+            )
+        except SessionExpired:
+            if turn is self._turn:
+                self.forget()
+            raise
+        finally:
+            turn.release()
+        if turn is self._turn and execution.session_id != self.id:
+            self._made(execution.session_id)
+        return execution
+
+    async def info(self) -> SessionInfo | None:
+        """Return what the service lists about this session, and learn its end from it."""
+        listed = await self.client.sessions()
+        mine = next((info for info in listed if info.id == self.id), None)
+        if mine is not None and mine.expires_at is not None:
+            self.expires_at = _as_utc(mine.expires_at)
+        return mine
+
+    def attach(self, session_id: str) -> None:
+        """Join a session that somebody else made; it will not be ended with this kernel."""
+        self.forget()
+        self.id = session_id
+        self.remember()
+
+    def forget(self) -> None:
+        """Let go of the session without ending it."""
+        self.id = None
+        self.owned = False
+        self.fresh = False
+        self.expires_at = None
+        self._turn = asyncio.Lock()  # what the old session still runs is no concern of the next
+        self._warned.clear()
+        self._remembered.remove()
+
+    async def end(self, timeout: float) -> None:
+        """End the session's process if this kernel made it; give up after `timeout` seconds.
+
+        Does not wait for its turn: a cell that runs is to end too.
+        """
+        session_id, owned = self.id, self.owned
+        self.forget()
+        if session_id is not None and owned:
+            with contextlib.suppress(TCIError, asyncio.TimeoutError):
+                await asyncio.wait_for(self.client.execute(_EXIT, session_id), timeout)
+
+    def remember(self, *, fresh: bool | None = None, execution_count: int | None = None) -> None:
+        """Write down the session for a successor; `fresh` asks it for an empty namespace."""
+        self.fresh = self.fresh if fresh is None else fresh
+        if execution_count is not None:
+            self.execution_count = execution_count
+        if self.id is not None:
+            state = State(
+                backend=self._backend(),
+                session_id=self.id,
+                owned=self.owned,
+                expires_at=self.expires_at or _now() + LIFETIME,
+                execution_count=0 if self.fresh else self.execution_count,
+                fresh=self.fresh,
+            )
+            self._remembered.write(state)
+
+    def warning(self) -> str | None:
+        """Return a sentence about the near end of the session, once for each mark passed."""
+        left = self.time_left
+        passed = {mark for mark in _WARNINGS if left is not None and left <= mark}
+        if passed <= self._warned or left is None:
+            return None
+        self._warned |= passed
+        minutes = max(1, round(left.total_seconds() / 60))
+        return (
+            f"TCI: this session ends in about {minutes} min; its variables and files end with it. "
+            "Save what you need."
+        )
+
+    def _made(self, session_id: str) -> None:
+        self.id = session_id
+        self.owned = True
+        self.created += 1
+        self.expires_at = _now() + LIFETIME
+        self.remember()
+
+    def _recall(self) -> None:
+        """Take up the session that this kernel had before it died, if it can still be alive."""
+        state = self._remembered.read()
+        if state is None or state.backend != self._backend() or state.expires_at <= _now():
+            return
+        if self.id not in {None, state.session_id}:
+            return
+        self.id = state.session_id
+        self.owned = state.owned
+        self.expires_at = state.expires_at
+        self.execution_count = state.execution_count
+        self.fresh = state.fresh
+
+    def _backend(self) -> str:
+        settings = self.client.settings
+        return "local" if settings.local else settings.url
+
+
+def _retrieved(request: asyncio.Task[Execution]) -> None:
+    """Take note of a request's end, for one that nobody waits for any more."""
+    if not request.cancelled():
+        request.exception()
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+def _as_utc(time: datetime) -> datetime:
+    return time if time.tzinfo is not None else time.replace(tzinfo=timezone.utc)

@@ -1,0 +1,86 @@
+"""A service on loopback that answers as a test says: for faults that no healthy service makes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+@dataclass
+class Reply:
+    """One answer; `cut` ends the connection instead, `body` may be bytes or anything JSON."""
+
+    status: int = 200
+    body: Any = None
+    headers: dict[str, str] = field(default_factory=dict)
+    cut: bool = False
+
+
+def success(*outputs: dict[str, Any], session_id: str = "ses_scripted") -> Reply:
+    """Return the answer to an execute request that went well."""
+    data = {"session_id": session_id, "status": "success", "outputs": list(outputs)}
+    return Reply(body={"errors": None, "data": data})
+
+
+class ScriptedService:
+    """Gives its replies one after the other, the last one for ever; records what it was asked."""
+
+    def __init__(self, *replies: Reply, port: int = 0) -> None:
+        self.replies = list(replies)
+        self.requests: list[tuple[str, str, dict[str, str], bytes]] = []
+        self.hold = threading.Event()
+        self.hold.set()
+        service = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                service._answer(self)
+
+            do_GET = do_POST  # noqa: N815  the base class's name
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def _answer(self, handler: BaseHTTPRequestHandler) -> None:
+        body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
+        self.requests.append((handler.command, handler.path, dict(handler.headers), body))
+        self.hold.wait(30)
+        reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
+        handler.close_connection = True
+        if reply.cut:
+            return
+        content = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
+        handler.send_response(reply.status)
+        for name, value in {"Connection": "close", **reply.headers}.items():
+            handler.send_header(name, value)
+        handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
+        handler.wfile.write(content)
+
+    def close(self) -> None:
+        """Stop listening."""
+        self.hold.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@contextlib.contextmanager
+def serving(*replies: Reply) -> Iterator[ScriptedService]:
+    """Run a service with these replies."""
+    service = ScriptedService(*replies)
+    try:
+        yield service
+    finally:
+        service.close()
