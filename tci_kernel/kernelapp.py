@@ -15,6 +15,8 @@ from tci_kernel.kernel import TCIKernel
 
 #: Time to end the session after SIGTERM; VS Code kills soon after it.
 _TERMINATE_SECONDS = 1.5
+#: Time for the control thread to send its last reply.
+_FINISH_SECONDS = 2.0
 
 
 class TCIKernelApp(IPKernelApp):  # type: ignore[misc]  # ipykernel's base class is untyped
@@ -37,6 +39,16 @@ class TCIKernelApp(IPKernelApp):  # type: ignore[misc]  # ipykernel's base class
         """Ignore SIGINT while idle, as stock does, and end properly on SIGTERM."""
         super().init_signal()
         signal.signal(signal.SIGTERM, self._on_sigterm)
+
+    def start(self) -> None:
+        """Run until the main loop stops, then let the control thread finish what it does.
+
+        The stock order closes IOPub first, and a reply to shutdown_request that is being flushed
+        just then waits for it until the front end kills the process.
+        """
+        super().start()
+        self.control_thread.stop()
+        self.control_thread.join(_FINISH_SECONDS)
 
     def _on_sigterm(self, *_: Any) -> None:
         if self.kernel is None or not hasattr(self.kernel, "io_loop"):

@@ -104,7 +104,12 @@ def reset(shell: Any) -> None:
 
 def run(shell: Any, code: str, silent: bool) -> None:
     """Run a cell that is to leave no trace; its outputs come as any cell's do."""
-    shell.run_cell(code, store_history=False, silent=silent)
+    hook = shell.displayhook
+    cache_size, hook.cache_size = hook.cache_size, 0  # results stay out of `_` and `Out`
+    try:
+        shell.run_cell(code, store_history=False, silent=silent)
+    finally:
+        hook.cache_size = cache_size
 
 
 def page(shell: Any, code: str) -> Any:

@@ -1,0 +1,131 @@
+"""Interrupts at every moment: the cell ends, the queue is aborted, the next cell works."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from conftest import Server
+from notebooks import Notebook
+from scripted_service import serving, success
+
+LONG = "import time; print('begun'); time.sleep({}); print('ended')"
+
+
+def by_message(notebook: Notebook) -> None:
+    """Interrupt as the kernelspec says, and wait for the reply."""
+    message = notebook.client.session.msg("interrupt_request", {})
+    notebook.client.control_channel.send(message)
+    reply = notebook.client.get_control_msg(timeout=10)
+    assert reply["parent_header"]["msg_id"] == message["header"]["msg_id"]
+    assert reply["content"] == {"status": "ok"}
+
+
+def by_signal(notebook: Notebook) -> None:
+    """Interrupt as a terminal does."""
+    os.kill(notebook.manager.provisioner.pid, signal.SIGINT)
+
+
+both_modes = pytest.mark.parametrize("interrupt", [by_message, by_signal])
+
+
+@both_modes
+def test_a_running_cell_ends_at_once(
+    notebook: Notebook, interrupt: Callable[[Notebook], None], server: Server
+) -> None:
+    """The front end gets KeyboardInterrupt and is told that the remote code may still run."""
+    notebook.run("x = 1")
+    request = notebook.send(LONG.format(1.5))
+    notebook.wait_for(request, "execute_input")
+    _until_sent(notebook, server)
+    interrupt(notebook)
+    cell = notebook.finish(request, deadline=1)
+    assert (cell.status, cell.error) == ("error", "KeyboardInterrupt")
+    assert "may still run" in cell.stderr
+    after = notebook.run("x")
+    assert (after.status, after.result) == ("ok", "1")
+    assert "waits behind it" in after.stderr
+
+
+def _until_sent(notebook: Notebook, server: Server) -> None:
+    """Wait until the session runs the second request."""
+    from conftest import wait_until
+
+    wait_until(lambda: any(s["execute_count"] >= 2 for s in server.sessions().values()))
+
+
+@both_modes
+def test_twice_is_not_too_often(notebook: Notebook, interrupt: Callable[[Notebook], None]) -> None:
+    """A second interrupt during and after the first does no harm."""
+    notebook.run("1")
+    request = notebook.send(LONG.format(0.5))
+    notebook.wait_for(request, "execute_input")
+    interrupt(notebook)
+    interrupt(notebook)
+    assert notebook.finish(request).error == "KeyboardInterrupt"
+    interrupt(notebook)
+    assert notebook.run("2").result == "2"
+
+
+@both_modes
+def test_idle_is_left_alone(notebook: Notebook, interrupt: Callable[[Notebook], None]) -> None:
+    """An interrupt without a cell changes nothing."""
+    interrupt(notebook)
+    assert notebook.run("'alive'").result == "'alive'"
+    interrupt(notebook)
+    assert notebook.run("'alive'").result == "'alive'"
+
+
+@both_modes
+def test_queued_cells_are_aborted(
+    notebook: Notebook, interrupt: Callable[[Notebook], None]
+) -> None:
+    """What was queued behind the interrupted cell does not run."""
+    notebook.run("ran = []")
+    first = notebook.send(LONG.format(0.5))
+    queued = [notebook.send(f"ran.append({n})") for n in range(3)]
+    notebook.wait_for(first, "execute_input")
+    interrupt(notebook)
+    assert notebook.finish(first).error == "KeyboardInterrupt"
+    assert [notebook.finish(request).status for request in queued] == ["aborted"] * 3
+    assert notebook.run("ran").result == "[]"
+
+
+def test_a_cell_that_waits_can_be_interrupted(notebook: Notebook) -> None:
+    """The cell behind an interrupted one ends too, and is never run."""
+    notebook.run("ran = 0")
+    first = notebook.send(LONG.format(2))
+    notebook.wait_for(first, "execute_input")
+    by_message(notebook)
+    notebook.finish(first)
+    second = notebook.send("ran = 1")
+    notebook.wait_for(second, "stream")
+    by_message(notebook)
+    assert notebook.finish(second, deadline=1).error == "KeyboardInterrupt"
+    assert notebook.run("ran").result == "0"
+
+
+def test_a_cell_that_was_not_sent_is_taken_back(open_notebook: Callable[..., Notebook]) -> None:
+    """While the service cannot be reached, an interrupt means that the code never runs."""
+    with serving(success()) as service:
+        pass
+    notebook = open_notebook(TCI_BASE_URL=service.url, TCI_RETRIES="1000")
+    request = notebook.send("1")
+    notebook.wait_for(request, "execute_input")
+    by_message(notebook)
+    cell = notebook.finish(request, deadline=2)
+    assert cell.error == "KeyboardInterrupt"
+    assert "may still run" not in cell.stderr
+
+
+def test_a_cell_that_prints_for_ever_can_be_left(notebook: Notebook) -> None:
+    """`%tci new` gets away from a cell that never ends."""
+    request = notebook.send("while True: print('x' * 100)")
+    notebook.wait_for(request, "execute_input")
+    by_message(notebook)
+    assert notebook.finish(request, deadline=2).error == "KeyboardInterrupt"
+    assert notebook.run("%tci new").status == "ok"
+    assert notebook.run("'free'", deadline=20).result == "'free'"

@@ -1,0 +1,144 @@
+"""Restart, death and end of a kernel, and of its session."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from conftest import Server, wait_until
+from notebooks import Notebook
+
+
+def session_of(server: Server, before: set[str]) -> str:
+    """Return the one session that was made since."""
+    [session_id] = set(server.sessions()) - before
+    return session_id
+
+
+def test_restart_keeps_the_session_and_empties_the_namespace(
+    notebook: Notebook, server: Server
+) -> None:
+    """After a restart the files are there, the variables are not, the count is 1 again."""
+    before = set(server.sessions())
+    notebook.run("x = 1; open('kept.txt', 'w').write('kept');")
+    session_id = session_of(server, before)
+    notebook.restart()
+    cell = notebook.run("open('kept.txt').read(), 'x' in globals()")
+    assert (cell.count, cell.result) == (1, "('kept', False)")
+    assert session_of(server, before) == session_id
+    assert notebook.run("In[1][:4]").result == "'open'"
+
+
+def test_a_killed_kernel_finds_its_session_again(notebook: Notebook, server: Server) -> None:
+    """A kernel that died and was started again has session, variables and count."""
+    before = set(server.sessions())
+    notebook.run("x = 'survives'")
+    notebook.restart(now=True)
+    cell = notebook.run("x")
+    assert (cell.count, cell.result) == (2, "'survives'")
+    session_of(server, before)
+
+
+def test_shutdown_ends_the_session_that_the_kernel_made(notebook: Notebook, server: Server) -> None:
+    """Nothing is left running, neither here nor there."""
+    before = set(server.sessions())
+    notebook.run("1")
+    session_of(server, before)
+    kernel = psutil.Process(notebook.manager.provisioner.pid)
+    notebook.close()
+    assert not kernel.is_running()
+    wait_until(lambda: set(server.sessions()) == before, deadline=5)
+
+
+def test_shutdown_during_a_cell_is_quick(notebook: Notebook) -> None:
+    """A kernel goes before it is killed, also while a cell runs."""
+    notebook.run("1")
+    request = notebook.send("import time; time.sleep(60)")
+    notebook.wait_for(request, "execute_input")
+    process = notebook.manager.provisioner.process
+    notebook.manager.request_shutdown()
+    assert process.wait(4.5) == 0
+
+
+def test_sigterm_ends_kernel_and_session(notebook: Notebook, server: Server) -> None:
+    """SIGTERM alone (VS Code sends no more) tidies up within two seconds."""
+    before = set(server.sessions())
+    notebook.run("1")
+    process = notebook.manager.provisioner.process
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(2) == 0
+    wait_until(lambda: set(server.sessions()) == before, deadline=5)
+
+
+def test_a_vanished_parent_ends_kernel_and_session(
+    tmp_path: Path, service_env: dict[str, str], server: Server
+) -> None:
+    """A kernel whose launcher was killed, and set no JPY_PARENT_PID, ends by itself."""
+    before = set(server.sessions())
+    launcher = (
+        "import os, sys, time\n"
+        "from notebooks import Notebook\n"
+        "from pathlib import Path\n"
+        "os.environ['JPY_PARENT_PID'] = ''\n"
+        "n = Notebook(Path.cwd(), {})\n"
+        "n.run('1'); print(n.manager.provisioner.pid, flush=True); time.sleep(60)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", launcher],
+        env={**os.environ, **service_env, "PYTHONPATH": str(Path(__file__).parent)},
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    kernel = psutil.Process(int(process.stdout.readline()))
+    process.kill()
+    process.wait()
+    wait_until(lambda: not kernel.is_running(), deadline=5)
+    wait_until(lambda: set(server.sessions()) == before, deadline=5)
+
+
+def test_a_dead_session_is_said_and_replaced(notebook: Notebook) -> None:
+    """The cell after a session's death says what is lost; the next one runs in a new session."""
+    notebook.run("x = 1")
+    dying = notebook.run("import os; os._exit(3)")
+    assert dying.error == "SessionExpired"
+    assert "gone" in dying.contents("error")[0]["evalue"]
+    cell = notebook.run("'x' in globals()")
+    assert (cell.result, cell.count) == ("False", 3)
+
+
+def test_an_expired_session_is_said_and_replaced(
+    open_notebook: Callable[..., Notebook], make_server: Callable[..., Server]
+) -> None:
+    """After its lifetime a session is gone with a clear word, never a bare 404."""
+    server = make_server(lifetime=0.02)
+    notebook = open_notebook(TCI_BASE_URL=server.url)
+    notebook.run("x = 1")
+    wait_until(lambda: not server.sessions())
+    cell = notebook.run("x")
+    assert cell.error == "SessionExpired"
+    assert notebook.run("1").result == "1"
+
+
+def test_a_server_that_is_killed_is_an_error_and_no_hang(
+    open_notebook: Callable[..., Notebook], make_server: Callable[..., Server]
+) -> None:
+    """SIGKILL of the server in the middle of a cell: the cell says that it may have run."""
+    server = make_server()
+    notebook = open_notebook(TCI_BASE_URL=server.url, TCI_RETRIES="0")
+    notebook.run("1")
+    request = notebook.send("import time; time.sleep(60)")
+    notebook.wait_for(request, "execute_input")
+    wait_until(lambda: any(s["execute_count"] == 2 for s in server.sessions().values()))
+    server.end(signal.SIGKILL)
+    cell = notebook.finish(request)
+    assert cell.error == "ConnectionLost"
+    assert "may have run" in cell.contents("error")[0]["evalue"]
+    assert notebook.run("1").error == "Unreachable"
