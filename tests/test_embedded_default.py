@@ -1,0 +1,79 @@
+"""What a user gets who has configured nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+from tci_kernel.serverinfo import ServerInfo
+
+from notebooks import Notebook, opened
+
+
+@pytest.fixture
+def open_default(runtime_dir: Path, tmp_path: Path) -> Iterator[Callable[..., Notebook]]:
+    """Open notebooks without any setting but a private folder for the server."""
+    import contextlib
+
+    with contextlib.ExitStack() as stack:
+        yield lambda **env: stack.enter_context(
+            opened(tmp_path, {"TCI_CONFIG": str(tmp_path / "none"), **env})
+        )
+
+
+def test_the_first_cell_says_once_where_code_runs(open_default: Callable[..., Notebook]) -> None:
+    """Stderr of the first cell names the machine and the isolation; later ones are quiet."""
+    notebook = open_default()
+    first = notebook.run("1 + 1")
+    assert first.result == "2"
+    assert "this machine" in first.stderr
+    assert "sandbox" in first.stderr or "plain process" in first.stderr
+    assert notebook.run("2").stderr == ""
+
+
+def test_a_user_who_chose_is_not_told(open_default: Callable[..., Notebook]) -> None:
+    """TCI_BACKEND=local silences the notice."""
+    assert open_default(TCI_BACKEND="local").run("1").stderr == ""
+
+
+def test_a_kernel_that_runs_no_cell_starts_nothing(
+    open_default: Callable[..., Notebook], runtime_dir: Path
+) -> None:
+    """Opening a notebook, and what a front end asks by itself, start no server."""
+    notebook = open_default()
+    notebook.run("probe", store_history=False)
+    notebook.run("%tci status")
+    notebook.run("%tci sessions")
+    assert not list(runtime_dir.glob("*.info"))
+
+
+@pytest.mark.slow
+def test_twenty_kernels_share_one_server(
+    open_default: Callable[..., Notebook], runtime_dir: Path
+) -> None:
+    """Started at the same moment, they find one server, and each has its own session."""
+    notebooks = [open_default() for _ in range(20)]
+    requests = [notebook.send("import os; x = os.getpid(); x") for notebook in notebooks]
+    with ThreadPoolExecutor(20) as pool:
+        cells = list(pool.map(lambda n, r: n.finish(r, 120), notebooks, requests))
+    assert [cell.status for cell in cells] == ["ok"] * 20
+    [info] = [ServerInfo.model_validate_json(f.read_bytes()) for f in runtime_dir.glob("*.info")]
+    assert psutil.pid_exists(info.pid)
+
+
+def test_a_server_that_was_killed_is_started_again(
+    open_default: Callable[..., Notebook], runtime_dir: Path
+) -> None:
+    """The cell after the server's death says that the session is gone; the next one runs."""
+    notebook = open_default()
+    notebook.run("x = 1")
+    [file] = runtime_dir.glob("*.info")
+    server = psutil.Process(ServerInfo.model_validate_json(file.read_bytes()).pid)
+    server.kill()
+    server.wait(10)
+    cell = notebook.run("x")
+    assert cell.error == "SessionExpired"
+    assert notebook.run("1 + 1").result == "2"
