@@ -1,0 +1,2 @@
+MARK = "# tci-agent"
+NAME = "_tci_agent"
