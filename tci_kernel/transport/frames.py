@@ -39,7 +39,7 @@ import binascii
 import re
 import zlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -202,9 +202,13 @@ class Assembler:
             self.batch, self._total, self._parts, self.offset = piece.batch, piece.total, [], 0
         end = piece.offset + len(piece.data)
         if (piece.batch, piece.offset, piece.total) != (self.batch, self.offset, self._total):
-            raise FrameError("The session printed another piece of its frame than it was asked for.")
+            raise FrameError(
+                "The session printed another piece of its frame than it was asked for."
+            )
         if not piece.data or end > piece.total or piece.total > MAX_FRAME:
-            raise FrameError(f"The session printed a frame of impossible size ({piece.total} bytes).")
+            raise FrameError(
+                f"The session printed a frame of impossible size ({piece.total} bytes)."
+            )
         self._parts.append(piece.data)
         self.offset = end
         if end < piece.total:
@@ -221,7 +225,9 @@ def _inflated(data: bytes) -> bytes:
     except zlib.error as error:
         raise FrameError(f"The session printed a damaged frame: {error}.") from None
     if not inflater.eof or inflater.unused_data:
-        raise FrameError(f"The session printed a frame of more than {MAX_FRAME} bytes, or half a one.")
+        raise FrameError(
+            f"The session printed a frame of more than {MAX_FRAME} bytes, or half a one."
+        )
     return inflated
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, cast
 
 Channel = Literal["shell", "control", "stdin", "iopub"]
 JSONObject = dict[str, Any]

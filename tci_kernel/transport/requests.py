@@ -32,8 +32,8 @@ import base64, json, sys, types, zlib
 if name not in sys.modules:
     sources = json.loads(zlib.decompress(base64.b64decode(packed)).decode())
     agent = types.ModuleType(name)
-    agent.VERSION, agent.CHILD = version, sources["child"]
     exec(compile(sources["agent"], "<tci agent>", "exec"), agent.__dict__)
+    agent.VERSION, agent.CHILD = version, sources["child"]
     sys.modules[name] = agent
 sys.modules[name].request(nonce, argument)
 """
@@ -179,7 +179,9 @@ def _call(nonce: str, argument: str) -> str:
 
 
 def _argument(head: dict[str, object], messages: Sequence[Message]) -> str:
-    packed = agent.pack(head, [(message.number, message.channel, message.frames) for message in messages])
+    packed = agent.pack(
+        head, [(message.number, message.channel, message.frames) for message in messages]
+    )
     return _text(packed)
 
 
