@@ -7,13 +7,10 @@ import time
 import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jupyter_client.blocking import BlockingKernelClient
 from jupyter_client.manager import KernelManager
-
-from tci_kernel.transport.frames import Assembler, Frame, parse
+from tci_kernel.transport.frames import Assembler, Frame, Piece, parse
 from tci_kernel.transport.message import Channel, Message
 from tci_kernel.transport.requests import (
     BootOptions,
@@ -28,6 +25,9 @@ from tci_kernel.transport.requests import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
+
+    from jupyter_client.blocking import BlockingKernelClient
 
 DEADLINE = 30.0
 
@@ -93,33 +93,54 @@ class Relay:
     limit: int = 2**20
     heard: list[Message] = field(default_factory=list)
     requests: int = 0
+    printed: list[int] = field(default_factory=list)
 
     def boot(self, **options: Any) -> Frame:
         """Boot the agent."""
-        return self._frame(boot(BootOptions(self.id, **options), limit=self.limit))
+        return self.frame(boot(BootOptions(self.id, **options), limit=self.limit))
 
     def ask(self, request: Request) -> Frame:
         """Send a request; keep the messages of its frame and acknowledge them with the next."""
-        frame = self._frame(encode(request, limit=self.limit))
+        frame = self.frame(encode(request, limit=self.limit))
         self.heard += [item for item in frame.messages if item.number > self.acknowledged]
         self.acknowledged = max(self.acknowledged, frame.last)
         return frame
 
-    def _frame(self, call: Call) -> Frame:
+    def frame(self, call: Call) -> Frame:
+        """Make one call, and fetch the rest of its frame."""
         assembler = Assembler()
         while True:
             self.requests += 1
-            frame = assembler.add(parse(self.session.call(call), call.nonce))
+            printed = self.session.call(call)
+            self.printed.append(len(printed))
+            frame = assembler.add(parse(printed, call.nonce))
             if frame is not None:
                 return frame
             call = encode(Fetch(self.id, assembler.batch, assembler.offset), limit=self.limit)
 
-    def message(self, msg_type: str, content: dict[str, Any], channel: Channel = "shell",
-                buffers: tuple[bytes, ...] = ()) -> Message:
+    def frame_of(self, piece: Piece) -> Frame:
+        """Return the frame of its only piece."""
+        frame = Assembler().add(piece)
+        assert frame is not None
+        return frame
+
+    def message(
+        self,
+        msg_type: str,
+        content: dict[str, Any],
+        channel: Channel = "shell",
+        buffers: tuple[bytes, ...] = (),
+    ) -> Message:
         """Return the next numbered message."""
         self.sent += 1
-        header = {"msg_id": uuid.uuid4().hex, "msg_type": msg_type, "session": "front end",
-                  "username": "me", "date": "2025-01-01T00:00:00Z", "version": "5.4"}
+        header = {
+            "msg_id": uuid.uuid4().hex,
+            "msg_type": msg_type,
+            "session": "front end",
+            "username": "me",
+            "date": "2025-01-01T00:00:00Z",
+            "version": "5.4",
+        }
         frames = tuple(json.dumps(part).encode() for part in (header, {}, {}, content))
         return Message(self.sent, channel, (*frames, *buffers))
 
@@ -131,8 +152,15 @@ class Relay:
         """Return a request to run a cell."""
         return self.message(
             "execute_request",
-            {"code": code, "silent": False, "store_history": True, "user_expressions": {},
-             "allow_stdin": True, "stop_on_error": True, **content},
+            {
+                "code": code,
+                "silent": False,
+                "store_history": True,
+                "user_expressions": {},
+                "allow_stdin": True,
+                "stop_on_error": True,
+                **content,
+            },
         )
 
     def run(self, code: str, **content: Any) -> list[Message]:
@@ -148,6 +176,22 @@ class Relay:
             assert time.monotonic() < deadline, self.about(request)
             self.exchange()
         return self.about(request)
+
+    def finish_after(self, request: Message) -> list[Message]:
+        """Send a message, and exchange until it is done; return what answers it."""
+        self.exchange(request)
+        return self.finish(request)
+
+    def result(self, code: str) -> str:
+        """Run an expression and return its text."""
+        (content,) = [item.content for item in self.run(code) if item.msg_type == "execute_result"]
+        return str(content["data"]["text/plain"])
+
+    def grew(self) -> bool:
+        """Tell whether the agent's buffer changes, without taking anything out of it."""
+        before = self.status()["buffered"]
+        time.sleep(0.5)
+        return bool(self.status()["buffered"] != before)
 
     def about(self, request: Message) -> list[Message]:
         """Return what has been heard of a request."""

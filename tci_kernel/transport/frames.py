@@ -3,7 +3,7 @@
 A request is one `execute` of the service; its code calls the agent, which prints one piece.
 
     relay                                          agent, in the session
-    boot(BootOptions)    ── loads agent.py ──►     starts the child, says Hello
+    boot(BootOptions)    ── tci_kernel.agent ──►   starts the child, says Hello
     encode(Exchange)     ── messages 4, 5 ──►      hands them to the child, waits for news
     parse, Assembler     ◄── messages 17-23 ──     keeps them until acknowledged
     encode(Exchange)     ── acknowledged 23 ──►    forgets them

@@ -12,7 +12,7 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from tci_kernel import agent
+from tci_kernel.agent.wire import ENTRY, MARK, NAME, pack
 from tci_kernel.api import File
 
 if TYPE_CHECKING:
@@ -26,16 +26,21 @@ INLINE = 64 * 2**10
 #: Bytes of printed text that every service lets pass; `doctor` finds out how much more does.
 LIMIT = 2**20
 
-#: Runs in the session with `name`, `version`, `packed`, `nonce`, `argument` as its only globals.
+#: The agent's modules in the order in which they need each other.
+_MODULES = (
+    *("__init__", "wire", "outbox", "ledger", "conversation", "process", "session"),
+    *("pump", "variables", "shell", "foreign", "front", "entry"),
+)
+
+#: Runs in the session with `name`, `packed`, `nonce` and `argument` as its only globals.
 _LOADER = """
 import base64, json, sys, types, zlib
 if name not in sys.modules:
-    sources = json.loads(zlib.decompress(base64.b64decode(packed)).decode())
-    agent = types.ModuleType(name)
-    exec(compile(sources["agent"], "<tci agent>", "exec"), agent.__dict__)
-    agent.VERSION, agent.CHILD = version, sources["child"]
-    sys.modules[name] = agent
-sys.modules[name].request(nonce, argument)
+    for module, source in json.loads(zlib.decompress(base64.b64decode(packed)).decode()):
+        loaded = sys.modules[module] = types.ModuleType(module)
+        loaded.__package__, loaded.__path__ = name, []
+        exec(compile(source, "<" + module + ">", "exec"), loaded.__dict__)
+sys.modules[name + ".entry"].request(nonce, argument)
 """
 
 
@@ -144,13 +149,12 @@ def boot(options: BootOptions, *, limit: int = LIMIT) -> Call:
     nonce = _new_id()
     argument = _argument({"op": "boot", **asdict(options), "limit": limit}, ())
     names = {
-        "name": agent.NAME,
-        "version": agent_version(),
-        "packed": _packed_sources(),
+        "name": NAME,
+        "packed": _packed_modules(),
         "nonce": nonce,
         "argument": argument,
     }
-    return Call(f"{agent.MARK}\nexec({_LOADER!r}, {names!r})", nonce)
+    return Call(f"{MARK}\nexec({_LOADER!r}, {names!r})", nonce)
 
 
 def encode(request: Request, *, limit: int = LIMIT, inline: bool = False) -> Call:
@@ -172,16 +176,14 @@ def encode(request: Request, *, limit: int = LIMIT, inline: bool = False) -> Cal
 def _call(nonce: str, argument: str) -> str:
     """Return code that asks the agent, or says that there is none, and leaves no name behind."""
     return (
-        f"{agent.MARK}\n"
+        f"{MARK}\n"
         f"(lambda agent: agent.request({nonce!r}, {argument!r}) if agent "
-        f"else print('<tci 1 {nonce} missing>'))(__import__('sys').modules.get({agent.NAME!r}))"
+        f"else print('<tci 1 {nonce} missing>'))(__import__('sys').modules.get({ENTRY!r}))"
     )
 
 
 def _argument(head: dict[str, object], messages: Sequence[Message]) -> str:
-    packed = agent.pack(
-        head, [(message.number, message.channel, message.frames) for message in messages]
-    )
+    packed = pack(head, [(message.number, message.channel, message.frames) for message in messages])
     return _text(packed)
 
 
@@ -191,8 +193,8 @@ def _text(data: bytes) -> str:
 
 @cache
 def _sources() -> dict[str, str]:
-    package = resources.files("tci_kernel")
-    return {name: package.joinpath(f"{name}.py").read_text("utf-8") for name in ("agent", "child")}
+    folder = resources.files("tci_kernel.agent")
+    return {name: folder.joinpath(f"{name}.py").read_text("utf-8") for name in (*_MODULES, "child")}
 
 
 @cache
@@ -202,5 +204,9 @@ def agent_version() -> str:
 
 
 @cache
-def _packed_sources() -> str:
-    return _text(json.dumps(_sources()).encode())
+def _packed_modules() -> str:
+    """Return the agent as the loader takes it: names and sources, each after what it imports."""
+    shipped = f"VERSION = {agent_version()!r}\nCHILD = {_sources()['child']!r}\n"
+    modules = [(f"{NAME}.shipped", shipped)]
+    modules += [(f"{NAME}.{name}", _sources()[name]) for name in _MODULES[1:]]
+    return _text(json.dumps([(NAME, _sources()["__init__"]), *modules]).encode())

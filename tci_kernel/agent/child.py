@@ -36,9 +36,9 @@ def main(link: socket.socket, options: dict[str, Any]) -> None:
     link.set_inheritable(False)
     os.register_at_fork(after_in_child=link.close)
     _hide_launcher()
-    from ipykernel.kernelapp import IPKernelApp  # noqa: PLC0415  not before sys.path is right
+    from ipykernel.kernelapp import IPKernelApp
 
-    app = IPKernelApp.instance()
+    app: Any = IPKernelApp.instance()
     app.initialize()
     _count_from(app.shell, options["execution_count"])
     lost = load_variables(options["variables"], app.shell.user_ns)
@@ -54,7 +54,7 @@ def main(link: socket.socket, options: dict[str, Any]) -> None:
 
 def _hide_launcher() -> None:
     """Leave sys.path and sys.argv as the stock launcher does."""
-    if sys.path[0] in ("", os.getcwd()):  # noqa: PTH109  sys.path holds strings
+    if sys.path[0] in ("", os.getcwd()):
         del sys.path[0]
     spec = find_spec("ipykernel_launcher")
     if spec is not None and spec.origin:
@@ -73,12 +73,12 @@ def load_variables(path: str | None, namespace: dict[str, Any]) -> dict[str, str
     """Put the pickled variables of a file into a namespace; return why which one was lost."""
     if path is None:
         return {}
-    with open(path, "rb") as file:  # noqa: PTH123  one import less before the first cell
+    with open(path, "rb") as file:
         together, alone = pickle.load(file)  # noqa: S301  the agent wrote it in its private folder
-    os.unlink(path)  # noqa: PTH108
+    os.unlink(path)
     try:
         namespace.update(pickle.loads(together))  # noqa: S301
-    except Exception:  # noqa: BLE001  unpickling runs any code
+    except Exception:
         return {name: reason for name in alone if (reason := _load(alone, name, namespace))}
     return {}
 
@@ -86,7 +86,7 @@ def load_variables(path: str | None, namespace: dict[str, Any]) -> dict[str, str
 def _load(pickles: dict[str, bytes], name: str, namespace: dict[str, Any]) -> str:
     try:
         namespace[name] = pickle.loads(pickles[name])  # noqa: S301
-    except Exception as error:  # noqa: BLE001  as above
+    except Exception as error:
         return f"{type(error).__name__}: {error}"
     return ""
 
