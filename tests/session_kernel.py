@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 import uuid
 from contextlib import contextmanager
@@ -218,7 +219,9 @@ def session_kernel(folder: Path, python: str | None = None) -> Iterator[Session]
     manager = KernelManager()
     if python is not None:
         manager.kernel_spec.argv[0] = python
-    manager.start_kernel(cwd=str(folder))
+    # Its history is its own too: the user's says nothing of this session.
+    environment = {**os.environ, "IPYTHONDIR": f"{folder}-ipython"}
+    manager.start_kernel(cwd=str(folder), env=environment)
     client = manager.client()
     client.start_channels()
     try:

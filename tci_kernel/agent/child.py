@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 #: Packages whose own threads and tasks never speak by themselves.
-QUIET = ("ipykernel", "IPython", "tornado", "zmq", "asyncio", "debugpy", "pydevd", "_pydevd_bundle")
+QUIET = ("ipykernel", "IPython", "tornado", "zmq", "debugpy", "pydevd", "_pydevd_bundle")
+
+#: Names of threads that wait for work of the main loop.
+WAITING = ("asyncio_", "pydevd")
 
 
 def main(link: socket.socket, options: dict[str, Any]) -> None:
@@ -107,7 +110,7 @@ def speakers(own: frozenset[threading.Thread], loop: asyncio.AbstractEventLoop) 
         if thread not in own
         and thread is not threading.current_thread()
         and not _quiet(type(thread).__module__)
-        and not thread.name.startswith(QUIET)
+        and not thread.name.startswith(WAITING)
     ]
     tasks = [task for task in asyncio.all_tasks(loop) if not _quiet(_module(task))]
     return {"threads": len(threads), "tasks": len(tasks)}

@@ -10,6 +10,7 @@ import zlib
 from typing import TYPE_CHECKING
 
 from .session import about, demand_pieces, ipython_of_session, undisturbed, unload
+from .shell import Shell
 from .wire import Batch, pack, unpack
 
 if TYPE_CHECKING:
@@ -24,8 +25,10 @@ NOBODY = {
     "child": {"state": "failed", "generation": 0, "reason": ""},
 }
 
-#: The agent of this process, from the first request on.
+#: The agent of this process, from the first request on, and the IPython that it lives in.
 front: Front | None = None
+ipython = ipython_of_session()
+shell = Shell(ipython) if ipython is not None else None
 
 
 def request(nonce: str, argument: str) -> None:
@@ -34,8 +37,8 @@ def request(nonce: str, argument: str) -> None:
         text = respond(nonce, argument)
     # Past IPython's own copy of whatever a cell prints, which it keeps for ever.
     type(sys.stdout).write(sys.stdout, f"\n{text}\n")
-    if front is not None and front.shell is not None:
-        front.shell.forget_code(sys._getframe(1).f_code.co_filename)
+    if shell is not None:
+        shell.forget_request()
 
 
 def respond(nonce: str, argument: str) -> str:
@@ -63,11 +66,13 @@ def serve(head: JSONObject, messages: list[Numbered]) -> Batch:
     """Answer a request; the first one starts everything, or says why that cannot be."""
     global front
     if front is None:
+        if shell is not None:
+            shell.forget_boot()
         try:
             demand_pieces()
             from .front import Front
 
-            front = Front(head, ipython_of_session())
+            front = Front(head, shell)
         except Exception as error:
             unload()
             hello = {**about(ipython=False), "refusal": f"{type(error).__name__}: {error}"}

@@ -7,18 +7,18 @@ import os
 import shutil
 import time
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .conversation import Conversation
 from .foreign import ForeignCells
 from .process import resident
 from .pump import Pump, private_folder
 from .session import about, unload
-from .shell import Shell
 from .variables import save_variables
 from .wire import Batch, pack
 
 if TYPE_CHECKING:
+    from .shell import Shell
     from .wire import JSONObject, Numbered
 
     Answer = tuple[JSONObject, list[Numbered]]
@@ -36,9 +36,9 @@ RESULTS = 32
 class Front:
     """Answers requests in the session's main thread."""
 
-    def __init__(self, head: JSONObject, ipython: Any) -> None:
+    def __init__(self, head: JSONObject, shell: Shell | None) -> None:
         self.conversation = Conversation(head)
-        self.shell = Shell(ipython) if ipython is not None else None
+        self.shell = shell
         self.batch = Batch(0, b"")
         self.results: OrderedDict[str, JSONObject] = OrderedDict()
         folder = private_folder()
@@ -51,7 +51,6 @@ class Front:
         self.foreign: ForeignCells | None = None
         if self.shell is not None:
             self.foreign = ForeignCells(self.conversation, self.pump, self.shell.ipython)
-            self.shell.forget_boot()
             self.shell.install()
         self.pump.on_end = self._leave
         self.pump.start()

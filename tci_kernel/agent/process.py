@@ -109,7 +109,7 @@ class Process:
                 yield channel, parts[parts.index(DELIMITER) + 2 :]
 
     def read_output(self) -> bool:
-        """Keep the end of what the child wrote to its real stdout; tell whether there can be more."""
+        """Keep the end of what the child wrote past ipykernel; tell whether more can come."""
         data = self.output.read(2**16)
         self.last_words = (self.last_words + (data or b""))[-2000:]
         return data != b""

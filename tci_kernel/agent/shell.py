@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import linecache
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any
 
 from .wire import ENTRY, MARK
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 
 class Shell:
@@ -53,10 +57,16 @@ class Shell:
         with history.db_input_cache_lock, contextlib.suppress(Exception):  # a database of any state
             _forget_stored(history)
 
-    def forget_code(self, name: str) -> None:
-        """Remove a request from the caches in which IPython keeps each cell for ever."""
-        linecache.cache.pop(name, None)
-        getattr(self.ipython.compile, "_filename_map", {}).pop(name, None)
+    def forget_request(self) -> None:
+        """Remove the running request from the caches in which IPython keeps each cell for ever."""
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None:
+            name = frame.f_code.co_filename
+            if "".join(linecache.getlines(name)[:1]).startswith(MARK):
+                linecache.cache.pop(name, None)
+                getattr(self.ipython.compile, "_filename_map", {}).pop(name, None)
+                return
+            frame = frame.f_back
 
     def variables(self) -> dict[str, Any]:
         """Return what the user has put into the session's namespace."""
