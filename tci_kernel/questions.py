@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Any
 from tci_kernel import magics
 
 if TYPE_CHECKING:
-    from tci_kernel.session import Session
-    from tci_kernel.transport.plain import PlainTransport
+    from tci_kernel.connection import Connection
 
 
 async def ask(
-    question: str, arguments: dict[str, Any], session: Session, transport: PlainTransport
+    question: str, arguments: dict[str, Any], connection: Connection
 ) -> dict[str, Any] | None:
     """Return the content of the reply to `complete`, `inspect` or `history`, None for nothing."""
     if question == "complete":
-        context = magics.Context(session, transport.name)
+        context = magics.Context(connection.session, connection.transport_name)
         answer = magics.complete(arguments["code"], arguments["cursor_pos"], context)
         if answer is not None:
             return answer
@@ -24,4 +23,4 @@ async def ask(
         bundle = magics.inspect(arguments["code"], arguments["cursor_pos"])
         if bundle is not None:
             return {"status": "ok", "found": True, "data": bundle, "metadata": {}}
-    return await transport.question(question, arguments)
+    return await connection.question(question, arguments)

@@ -26,7 +26,8 @@ PRICE = 0.03
 _WARNINGS = (timedelta(minutes=10), timedelta(minutes=2))
 
 #: Ends the session's process: the API has no request for that. The answer cannot come.
-_EXIT = "import os as _os; _os._exit(0)"
+#: The mark keeps the live transport's agent from running it in the child.
+_EXIT = "# tci-agent\nimport os as _os; _os._exit(0)"
 
 
 class Session:
@@ -68,6 +69,7 @@ class Session:
         files: Sequence[File] | None = None,
         *,
         timeout: float | None = None,
+        retries: int | None = None,
     ) -> Execution:
         """Run code in the session, which is made if there is none; return its outputs.
 
@@ -79,7 +81,7 @@ class Session:
         turn = self._turn
         await turn.acquire()
         sent = asyncio.Event()
-        request = asyncio.create_task(self._request(code, files, timeout, turn, sent))
+        request = asyncio.create_task(self._request(code, files, timeout, retries, turn, sent))
         request.add_done_callback(_retrieved)
         try:
             return await asyncio.shield(request)
@@ -93,13 +95,14 @@ class Session:
         code: str,
         files: Sequence[File] | None,
         timeout: float | None,
+        retries: int | None,
         turn: asyncio.Lock,
         sent: asyncio.Event,
     ) -> Execution:
         """Send one request in its turn, which lasts until the answer comes."""
         try:
             execution = await self.client.execute(
-                code, self.id, files, timeout=timeout, on_sent=sent.set
+                code, self.id, files, timeout=timeout, on_sent=sent.set, retries=retries
             )
         except SessionExpired:
             if turn is self._turn:
@@ -161,6 +164,10 @@ class Session:
                 fresh=self.fresh,
             )
             self._remembered.write(state)
+
+    def hand_over(self) -> None:
+        """Leave the session to the next kernel that the same parent starts in this folder."""
+        self._remembered.hand_over()
 
     def warning(self) -> str | None:
         """Return a sentence about the near end of the session, once for each mark passed."""
