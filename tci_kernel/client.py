@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 import stamina
 from pydantic import SecretStr, ValidationError
+from pydantic_core import to_json
 
 from tci_kernel import embedded, settings
 from tci_kernel.answers import Answer, first_problem, read, validated
@@ -38,7 +39,7 @@ from tci_kernel.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
@@ -50,6 +51,9 @@ _LIST_TIMEOUT = 30.0
 
 #: A service may ask for any pause; longer ones are reported instead of waited for.
 _LONGEST_PAUSE = 60.0
+
+#: Bytes of a body that are handed to the HTTP library at a time.
+_SLICE = 2**16
 
 
 class TCIClient:
@@ -127,7 +131,7 @@ class TCIClient:
         retries: int | None = None,
     ) -> dict[str, Any]:
         """Send a request, again while that is harmless, and return the answer's data."""
-        content = body.model_dump_json(exclude_none=True).encode() if body else None
+        content = to_json(body, exclude_none=True) if body else None
 
         def retry(error: Exception) -> bool | float:
             return _pause(error, harmless=method == "GET")
@@ -156,7 +160,9 @@ class TCIClient:
                 write=self.settings.write_timeout,
                 pool=None,
             )
-            headers = {"Content-Type": "application/json"} if content is not None else None
+            headers = {}
+            if content is not None:
+                headers = {"Content-Type": "application/json", "Content-Length": str(len(content))}
 
             async def trace(event: str, _: dict[str, Any]) -> None:
                 if on_sent is not None and event.endswith("send_request_body.started"):
@@ -166,7 +172,7 @@ class TCIClient:
                 response = await http.request(
                     method,
                     path,
-                    content=content,
+                    content=None if content is None else _slices(content),
                     timeout=timeout,
                     headers=headers,
                     extensions={"trace": trace},
@@ -298,6 +304,12 @@ def _translated(configured: Settings, limit: float | None) -> Iterator[None]:
             f"The connection to {where} was lost before the answer came ({_reason(error)}). "
             "The cell may have run: check before you run it again."
         ) from error
+
+
+async def _slices(content: bytes) -> AsyncIterator[bytes]:
+    """Yield a body in small pieces: httpx keeps what it gets whole until a full collection."""
+    for start in range(0, len(content), _SLICE):
+        yield content[start : start + _SLICE]
 
 
 def _reason(error: Exception) -> str:

@@ -24,7 +24,7 @@ from filelock import FileLock
 from pydantic import SecretStr, ValidationError
 
 from tci_kernel.errors import NotConfigured, Unreachable
-from tci_kernel.private import private_folder, user_folder
+from tci_kernel.private import is_owned, private_folder, user_folder
 from tci_kernel.serverinfo import ServerInfo
 from tci_kernel.settings import KEY_VARIABLES
 
@@ -115,36 +115,37 @@ def runtime_dir(settings: Settings) -> Path:
 
     Raises `NotConfigured` if others could have put something there.
     """
+    if settings.runtime_dir is not None:
+        return private_folder(settings.runtime_dir)
     system = os.environ.get("XDG_RUNTIME_DIR")
-    chosen = Path(system) / "tci-kernel" if system else user_folder()
-    return private_folder(settings.runtime_dir or chosen)
+    if system and is_owned(Path(system)):  # after `su` it may still be another user's
+        return private_folder(Path(system) / "tci-kernel")
+    return private_folder(user_folder())
 
 
 def _running(place: Place) -> Address | None:
     """Return the server's address if it takes connections; one of a killed server does not."""
     info = place.info()
-    if info is None:
-        return None
-    try:
-        with _connection(info):
-            pass
-    except OSError:
+    if info is None or not _takes_connections(info):
         return None
     token = None if info.token is None else SecretStr(info.token)
     return Address(info.socket, info.url or "http://localhost", token)
 
 
-def _connection(info: ServerInfo) -> socket.socket:
-    if info.socket is None:
-        parts = urlsplit(info.url or "")
-        return socket.create_connection((parts.hostname or "", parts.port or 0))
-    connection = socket.socket(socket.AF_UNIX)
+def _takes_connections(info: ServerInfo) -> bool:
     try:
-        connection.connect(str(info.socket))
+        if info.socket is None:
+            parts = urlsplit(info.url or "")
+            socket.create_connection((parts.hostname or "", parts.port or 0)).close()
+            return True
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.setblocking(False)
+            connection.connect(str(info.socket))
+    except BlockingIOError:  # it is there, with more callers than it can take at the moment
+        return True
     except OSError:
-        connection.close()
-        raise
-    return connection
+        return False
+    return True
 
 
 def _start_once(place: Place, settings: Settings) -> Address:

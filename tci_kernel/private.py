@@ -18,8 +18,7 @@ def private_folder(path: Path) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir(mode=0o700, exist_ok=True)
-        found = path.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != _user(found):
+        if not is_owned(path):
             raise NotConfigured(
                 f"{path} is a link or belongs to another user, so that others could reach your "
                 "sessions. Remove it, or set TCI_RUNTIME_DIR to a folder of yours."
@@ -39,6 +38,11 @@ def user_folder(name: str = "tci-kernel") -> Path:
     return Path(tempfile.gettempdir()) / f"{name}-{user}"
 
 
-def _user(found: os.stat_result) -> int:
-    """Return the id of this user; where there are none, whoever owns what was found."""
-    return os.getuid() if hasattr(os, "getuid") else found.st_uid
+def is_owned(path: Path) -> bool:
+    """Tell whether a path is a folder of this user, and no link to one."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    owner = os.getuid() if hasattr(os, "getuid") else found.st_uid
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == owner

@@ -72,7 +72,7 @@ class Settings(BaseSettings):
         (), description="Folders besides the notebook's own that `%tci` may read and write."
     )
     upload_part_size: int = Field(
-        8 * 2**20, ge=1024, description="Most bytes of files in one request."
+        4 * 2**20, ge=1024, description="Most bytes of files in one request."
     )
 
     python: str | None = Field(

@@ -16,16 +16,16 @@ from typing import Any
 import httpx
 import pytest
 import stamina
-import tci_kernel
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
+
+import tci_kernel
+from scripted_service import Reply, ScriptedService, serving, success
 from tci_kernel import errors
 from tci_kernel.api import Execution, File, SessionInfo
 from tci_kernel.client import TCIClient
 from tci_kernel.settings import Settings
-
-from scripted_service import Reply, ScriptedService, serving, success
 
 KEY = "sk-very-secret"
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tci_kernel.serverinfo import ServerInfo
 
 from notebooks import Notebook, opened
+from tci_kernel.serverinfo import ServerInfo
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from conftest import Server
 
 
 @pytest.fixture(scope="module")
-def _environment(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _environment(shared_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TCI_BASE_URL", server.url)
-        patch.setenv("TCI_API_KEY", server.token)
+        patch.setenv("TCI_BASE_URL", shared_server.url)
+        patch.setenv("TCI_API_KEY", shared_server.token)
         patch.setenv("TCI_TRANSPORT", "plain")
         patch.setenv("TCI_CONFIG", str(tmp_path_factory.mktemp("config") / "none"))
         yield

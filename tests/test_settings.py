@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from tci_kernel.errors import NotConfigured
 from tci_kernel.settings import Settings, load
 

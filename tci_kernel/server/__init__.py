@@ -1,0 +1,1 @@
+"""The embedded server: the two endpoints over real ipykernels on this machine."""

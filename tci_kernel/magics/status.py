@@ -1,0 +1,76 @@
+"""The verb `status`: what runs where, without starting anything."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tci_kernel import embedded
+from tci_kernel.errors import TCIError
+from tci_kernel.magics import times
+from tci_kernel.magics.display import Display
+from tci_kernel.magics.sessions import server_is_gone
+from tci_kernel.magics.tables import table
+from tci_kernel.session import PRICE
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from tci_kernel.magics.display import Context
+    from tci_kernel.magics.parse import Arguments
+    from tci_kernel.session import Session
+    from tci_kernel.settings import Settings
+
+#: Rows of two cells, and sentences to stand below them.
+Report = tuple[list[tuple[str, str]], list[str]]
+
+
+async def status(arguments: Arguments, context: Context) -> AsyncGenerator[Display, None]:
+    """Show where cells run and how the session stands; an error is shown, not raised."""
+    del arguments
+    settings = context.session.client.settings
+    try:
+        rows = _local(settings) if settings.local else _hosted(settings)
+        session_rows, notes = await _session(context.session)
+        rows += [("Transport", context.transport), *session_rows, ("Cost", _cost(context.session))]
+    except TCIError as error:
+        rows, notes = [("Backend", "not usable")], [str(error)]
+    yield Display(table(rows, notes=notes))
+
+
+def _local(settings: Settings) -> list[tuple[str, str]]:
+    info = embedded.describe(settings)
+    if info is None:
+        return [("Backend", "embedded server, started by the first cell")]
+    return [("Backend", "embedded server on this machine"), ("Isolation", info.isolation)]
+
+
+def _hosted(settings: Settings) -> list[tuple[str, str]]:
+    return [("Backend", settings.url), ("Isolation", "the service's own")]
+
+
+async def _session(session: Session) -> Report:
+    if session.id is None:
+        return [("Session", "none")], ["There is no session yet: the first cell makes one."]
+    rows = [("Session", session.id)]
+    if server_is_gone(session.client):
+        return rows, ["The session has ended with its server; the next cell makes a new one."]
+    try:
+        info = await session.info()
+    except TCIError as error:
+        return rows, [str(error)]
+    if info is None:
+        return rows, ["The service does not list this session: it has ended, or is not yours."]
+    left = session.time_left
+    rows.append(("Age", times.since(info.started_at)))
+    rows.append(("Time left", times.UNKNOWN if left is None else times.span(left)))
+    if info.execute_count is not None:
+        rows.append(("Runs", str(info.execute_count)))
+    return rows, []
+
+
+def _cost(session: Session) -> str:
+    """Return what this kernel's sessions cost; one made before a kernel's death counts too."""
+    if session.client.settings.local:
+        return "nothing: it runs on this machine"
+    made = max(session.created, int(session.owned))
+    return f"${made * PRICE:.2f} ({made} made by this kernel, ${PRICE:.2f} each)"

@@ -1,0 +1,200 @@
+"""The user's own server: found, started once, replaced when killed, gone when unused."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import psutil
+import pytest
+
+from conftest import wait_until
+from tci_kernel import embedded
+from tci_kernel.errors import NotConfigured
+from tci_kernel.settings import KEY_VARIABLES, Settings, load
+
+if TYPE_CHECKING:
+    from tci_kernel.embedded import Address
+    from tci_kernel.serverinfo import ServerInfo
+
+
+def settings(**overrides: Any) -> Settings:
+    """Return settings for a server without a sandbox and without spares, unless told otherwise."""
+    return load(**{"backend": "local", "sandbox": "none", "warm": 0, **overrides})
+
+
+def find(configured: Settings) -> Address:
+    """Return the address of the server, started if need be."""
+    return asyncio.run(embedded.address(configured))
+
+
+def info(configured: Settings) -> ServerInfo:
+    """Return what the running server tells about itself."""
+    found = embedded.describe(configured)
+    assert found is not None
+    return found
+
+
+def execute(address: Address, code: str) -> dict[str, Any]:
+    """Run code in a new session of a server."""
+    wire = httpx.HTTPTransport(uds=str(address.socket))
+    with httpx.Client(transport=wire, base_url=address.url, timeout=60) as client:
+        answer = client.post("/tci/execute", json={"code": code, "language": "python"})
+    return answer.json()["data"]
+
+
+def test_a_server_is_started_and_found_again(runtime_dir: Path) -> None:
+    """The first call starts it, the second finds it; it tells what it is."""
+    first = find(settings())
+    assert first.token is None
+    assert execute(first, "print('here')")["outputs"] == [{"type": "stdout", "data": "here\n"}]
+    told = info(settings())
+    assert find(settings()) == first
+    assert info(settings()) == told
+    assert told.sandbox == "none"
+    assert told.isolation.endswith(".")
+    assert psutil.Process(told.pid).is_running()
+
+
+def test_nothing_runs_before_it_is_asked_for(runtime_dir: Path) -> None:
+    """Without a server there is nothing to describe, and describing starts none."""
+    assert embedded.describe(settings()) is None
+    assert list(runtime_dir.iterdir()) == []
+
+
+def test_only_the_owner_can_reach_the_server(runtime_dir: Path) -> None:
+    """The folder has mode 0700, its socket, log and info file are the owner's alone."""
+    find(settings())
+    assert runtime_dir.stat().st_mode & 0o777 == 0o700
+    for file in runtime_dir.iterdir():
+        if file.suffix in {".sock", ".log", ".info"}:
+            assert file.stat().st_mode & 0o077 == 0, file
+
+
+def test_a_killed_server_is_replaced(runtime_dir: Path) -> None:
+    """A socket that nobody answers any more is no server."""
+    find(settings())
+    old = info(settings()).pid
+    psutil.Process(old).kill()
+    wait_until(lambda: not psutil.pid_exists(old) or psutil.Process(old).status() == "zombie")
+    assert execute(find(settings()), "print(1)")["outputs"]
+    assert info(settings()).pid != old
+
+
+def test_an_unused_server_goes(runtime_dir: Path) -> None:
+    """`server_idle` seconds after the last session it ends and takes its files along."""
+    configured = settings(server_idle=0.5)
+    find(configured)
+    pid = info(configured).pid
+    wait_until(lambda: embedded.describe(configured) is None)
+    wait_until(lambda: not psutil.pid_exists(pid))
+    assert not list(runtime_dir.glob("*.sock"))
+
+
+@pytest.mark.parametrize(
+    "different", [{"warm": 1}, {"sandbox": "auto"}, {"python": sys.executable}]
+)
+def test_other_settings_are_another_server(runtime_dir: Path, different: dict[str, Any]) -> None:
+    """Settings that sessions depend on are not shared."""
+    assert find(settings()).socket != find(settings(**different)).socket
+
+
+def test_the_server_has_no_key(runtime_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No key of the user's environment reaches the server's."""
+    for variable in KEY_VARIABLES:
+        monkeypatch.setenv(variable, "a-key-of-the-user")
+    find(settings())
+    environment = psutil.Process(info(settings()).pid).environ()
+    assert "a-key-of-the-user" not in environment.values()
+
+
+def test_modules_of_the_notebook_do_not_shadow_the_server(
+    runtime_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A random.py or tci_kernel.py beside a notebook is not imported by the server."""
+    for name in ("random.py", "tci_kernel.py"):
+        (tmp_path / name).write_text("raise SystemExit('shadowed')")
+    monkeypatch.chdir(tmp_path)
+    assert find(settings()).socket
+
+
+def test_a_server_that_cannot_start_says_why(runtime_dir: Path) -> None:
+    """The error holds the end of the server's log."""
+    with pytest.raises(NotConfigured, match=r"did not start(?s:.*)/nowhere/python"):
+        find(settings(python="/nowhere/python"))
+
+
+def test_a_folder_that_is_a_link_is_refused(runtime_dir: Path, tmp_path: Path) -> None:
+    """Somebody else could have put the link there, to see the user's cells."""
+    link = tmp_path / "link"
+    link.symlink_to(runtime_dir)
+    with pytest.raises(NotConfigured, match="link or belongs to another user"):
+        embedded.runtime_dir(settings(runtime_dir=link))
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="chown takes root")
+def test_a_folder_of_another_user_is_refused(runtime_dir: Path) -> None:
+    """A folder that another user made first is not used."""
+    os.chown(runtime_dir, 12345, 12345)
+    with pytest.raises(NotConfigured, match="link or belongs to another user"):
+        embedded.runtime_dir(settings())
+
+
+def test_a_path_too_long_for_a_socket_is_told(runtime_dir: Path) -> None:
+    """The system's limit is named before anything is started."""
+    with pytest.raises(NotConfigured, match="too long for a socket"):
+        find(settings(runtime_dir=runtime_dir / ("x" * 120)))
+
+
+def test_the_folder_is_the_systems_for_such_things(monkeypatch: pytest.MonkeyPatch) -> None:
+    """XDG_RUNTIME_DIR is used where it is this user's, else the temporary directory."""
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.delenv("TCI_RUNTIME_DIR", raising=False)
+        monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
+        assert embedded.runtime_dir(settings()) == Path(folder) / "tci-kernel"
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        monkeypatch.setenv("XDG_RUNTIME_DIR", f"{folder}/not-there")
+        assert embedded.runtime_dir(settings()).parent == Path(folder)
+
+
+def test_twenty_kernels_at_once_share_one_server(runtime_dir: Path) -> None:
+    """Processes that ask at the same moment all get the same, single server."""
+    code = (
+        "import asyncio; from tci_kernel import embedded, settings; "
+        "configured = settings.load(backend='local', sandbox='none', warm=0); "
+        "asyncio.run(embedded.address(configured)); "
+        "print(embedded.describe(configured).pid)"
+    )
+    asking = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        for _ in range(20)
+    ]
+    assert len({process.communicate(timeout=120)[0] for process in asking}) == 1
+    assert all(process.returncode == 0 for process in asking)
+    servers = [p for p in psutil.process_iter() if str(runtime_dir) in " ".join(arguments(p))]
+    assert len(servers) == 1
+
+
+def arguments(process: psutil.Process) -> list[str]:
+    """Return the command of a process, if it is still there."""
+    try:
+        return process.cmdline()
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return []
+
+
+def test_the_kernels_side_imports_no_server() -> None:
+    """A kernel does not wait for the imports of the server that it starts."""
+    code = "import sys, tci_kernel.embedded; print(*sys.modules)"
+    listed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert not {"tornado", "zmq", "jupyter_client", "tci_kernel.server"} & set(
+        listed.stdout.split()
+    )

@@ -1,0 +1,134 @@
+"""Batch runners: nbconvert, nbclient and papermill run notebooks on TCI Python."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import nbformat
+import psutil
+import pytest
+
+from tci_kernel import embedded
+from tci_kernel.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+SCRIPTS = Path(sys.executable).parent
+
+#: Each runner's command; the notebook to run and the one to write are added.
+RUNNERS = {
+    "nbconvert": ["jupyter-nbconvert", "--to=notebook", "--execute", "--output=done.ipynb"],
+    "nbclient": ["jupyter-execute", "--output=done.ipynb"],
+    "papermill": ["papermill", "--no-progress-bar"],
+}
+
+#: The types of the outputs of the tour's code cells, in order.
+TOUR = [
+    ["display_data", "execute_result"],  # an upload, and a table of what is in it
+    ["stream"],
+    ["stream", "execute_result"],
+    ["execute_result"],  # a styled table
+    ["execute_result"],  # a formula
+    ["display_data"],  # matplotlib
+    ["display_data"],  # seaborn
+    ["display_data", "display_data"],  # plotly.js, and a chart
+    ["execute_result"],
+    ["display_data"],
+    ["stream"],
+    ["display_data"],
+    ["stream"],  # an error that is caught
+    ["execute_result"],
+    ["display_data"],  # %tci sessions
+    ["display_data"],  # %tci status
+]
+
+
+@pytest.fixture(autouse=True)
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Give the kernels of a test an embedded server of their own, and end it afterwards."""
+    with tempfile.TemporaryDirectory(prefix="tci-") as folder:  # short: it holds a socket
+        monkeypatch.setenv("TCI_BACKEND", "local")
+        monkeypatch.setenv("TCI_RUNTIME_DIR", folder)
+        monkeypatch.setenv("TCI_SERVER_IDLE", "2")
+        yield
+        info = embedded.describe(Settings())
+        if info is not None and psutil.pid_exists(info.pid):
+            process = psutil.Process(info.pid)
+            process.terminate()
+            process.wait(timeout=10)
+
+
+def run(runner: str, notebook: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run a notebook in its own folder; what is written goes to `done.ipynb` beside it."""
+    program, *arguments = [*RUNNERS[runner], *options, notebook.name]
+    if runner == "papermill":
+        arguments.append("done.ipynb")
+    return subprocess.run(
+        [SCRIPTS / program, *arguments],
+        cwd=notebook.parent,
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+
+
+def notebook_of(folder: Path, *sources: str) -> Path:
+    """Write a notebook for TCI Python with these cells."""
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(source) for source in sources],
+        metadata={"kernelspec": {"name": "tci_python", "display_name": "TCI Python"}},
+    )
+    nbformat.write(notebook, folder / "notebook.ipynb")
+    return folder / "notebook.ipynb"
+
+
+def output_types(notebook: Path) -> list[list[str]]:
+    """Return the types of each code cell's outputs."""
+    return [
+        [output.output_type for output in cell.outputs]
+        for cell in nbformat.read(notebook, as_version=4).cells
+        if cell.cell_type == "code"
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_runner_runs_the_tour(runner: str, tmp_path: Path) -> None:
+    """The tour runs to its end, and its cells show what they are to show and nothing else."""
+    folder = shutil.copytree(EXAMPLES, tmp_path / "examples")
+    done = run(runner, folder / "tour.ipynb")
+    assert done.returncode == 0, done.stderr
+    assert output_types(folder / "done.ipynb") == TOUR
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_runner_stops_at_a_cell_that_fails(runner: str, tmp_path: Path) -> None:
+    """A cell that raises ends the run: the status is not zero, and no later cell has output."""
+    done = run(runner, notebook_of(tmp_path, "1 / 0", "print('never')"))
+    assert done.returncode != 0
+    assert "ZeroDivisionError" in done.stderr
+    written = tmp_path / "done.ipynb"
+    assert not written.exists() or output_types(written)[-1] == []
+
+
+@pytest.mark.parametrize("runner", ["nbconvert", "nbclient"])
+def test_allow_errors_goes_on(runner: str, tmp_path: Path) -> None:
+    """With `--allow-errors` the error becomes an output and the next cell runs."""
+    done = run(runner, notebook_of(tmp_path, "1 / 0", "print('after')"), "--allow-errors")
+    assert done.returncode == 0, done.stderr
+    assert output_types(tmp_path / "done.ipynb") == [["error"], ["stream"]]
+
+
+def test_tour_is_committed_without_outputs() -> None:
+    """The notebook in the repository names the kernel and carries no outputs."""
+    notebook = nbformat.read(EXAMPLES / "tour.ipynb", as_version=4)
+    assert notebook.metadata.kernelspec.name == "tci_python"
+    assert not any(cell.get("outputs") for cell in notebook.cells)
