@@ -85,4 +85,4 @@ def run_foreign(code: str) -> Result | None:
     """Run a cell of another client in the child."""
     if front is None or front.foreign is None:
         raise RuntimeError("The agent of this session has ended; run the cell again.")
-    return front.foreign.run(code.removesuffix("\n"))
+    return front.foreign.run(code[:-1] if code.endswith("\n") else code)
