@@ -69,6 +69,7 @@ class Session:
             code,
             timeout=DEADLINE,
             allow_stdin=False,
+            stop_on_error=False,  # else older ipykernels abort what comes right after an error
             output_hook=messages.append,
             **options,
         )

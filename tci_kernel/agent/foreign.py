@@ -118,7 +118,9 @@ class ForeignCells:
     def _next(self, news: deque[tuple[str, Frames]]) -> tuple[str, JSONObject]:
         """Wait for the next message."""
         with self.conversation.lock:
-            self.conversation.lock.wait_for(lambda: news)
+            # In bounded steps: an interrupt that comes just before a wait is seen after it.
+            while not news:
+                self.conversation.lock.wait(0.1)
             msg_type, frames = news.popleft()
         return msg_type, json.loads(frames[3])
 
