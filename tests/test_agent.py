@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import psutil
 import pytest
 from tci_kernel.transport.frames import AgentMissing, parse
 from tci_kernel.transport.requests import (
+    BootOptions,
     End,
     Exchange,
     Restart,
     Signal,
     agent_version,
+    boot,
     encode,
 )
 
@@ -573,6 +577,18 @@ def test_a_session_without_ipykernel_is_refused(session: Session) -> None:
     assert "False" in session.execute("print('_tci_agent' in sys.modules)").stdout
 
 
+def test_odd_messages_do_no_harm(shared: Relay) -> None:
+    """Messages of the user's own making, of any shape, leave the child running."""
+    pid = shared.status()["child_pid"]
+    shared.run(
+        "kernel = get_ipython().kernel\n"
+        "for kind in 'status stream comm_open comm_close execute_input nonsense'.split():\n"
+        "    kernel.session.send(kernel.iopub_socket, kind, {}, kernel.get_parent())"
+    )
+    assert shared.result("'well'") == "'well'"
+    assert shared.status()["child_pid"] == pid
+
+
 def test_kernel_info_comes_once(relay: Relay) -> None:
     """The child's kernel info is in the frame of a relay that does not know it."""
     relay.run("1")
@@ -589,3 +605,25 @@ def test_status_tells_of_processes_and_memory(shared: Relay) -> None:
     assert psutil.Process(status["child_pid"]).ppid() == status["pid"]
     assert status["child_memory"] > 10**7
     json.dumps(status)
+
+
+def test_a_session_without_ipython_works(tmp_path: Path) -> None:
+    """Where plain Python runs the code, cells still run live, and hello says what does not."""
+    loop = "import sys, json\nfor line in sys.stdin: exec(json.loads(line), {})\nprint(flush=True)"
+    relay = Relay(cast("Session", None))
+    hello, cell = boot(BootOptions(relay.id)), relay.execute_request("print(6 * 7)")
+    exchange = encode(Exchange(relay.id, 0, (cell,), hold=10, gather=10))
+    end = encode(End(relay.id))
+    done = subprocess.run(
+        [sys.executable, "-c", loop],
+        input="".join(json.dumps(call.code) + "\n" for call in (hello, exchange, end)),
+        capture_output=True,
+        cwd=tmp_path,
+        text=True,
+        timeout=DEADLINE,
+        check=True,
+    )
+    said = relay.frame_of(parse(done.stdout, hello.nonce)).hello
+    assert said is not None
+    assert not said.ipython
+    assert "42" in text(list(relay.frame_of(parse(done.stdout, exchange.nonce)).messages))
