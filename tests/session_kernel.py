@@ -69,6 +69,7 @@ class Session:
             code,
             timeout=DEADLINE,
             allow_stdin=False,
+            stop_on_error=False,  # else older ipykernels abort what comes right after an error
             output_hook=messages.append,
             **options,
         )
@@ -214,11 +215,11 @@ class Relay:
 
 
 @contextmanager
-def session_kernel(folder: Path, python: str | None = None) -> Iterator[Session]:
-    """Run a session kernel in a folder."""
+def session_kernel(folder: Path) -> Iterator[Session]:
+    """Run a session kernel in a folder, by the interpreter that `TCI_TEST_PYTHON` names."""
     manager = KernelManager()
-    if python is not None:
-        manager.kernel_spec.argv[0] = python
+    if "TCI_TEST_PYTHON" in os.environ:
+        manager.kernel_spec.argv[0] = os.environ["TCI_TEST_PYTHON"]
     # Its history is its own too: the user's says nothing of this session.
     environment = {**os.environ, "IPYTHONDIR": f"{folder}-ipython"}
     manager.start_kernel(cwd=str(folder), env=environment)

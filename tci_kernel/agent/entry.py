@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import os
+import signal
 import sys
 import traceback
 import zlib
 from typing import TYPE_CHECKING
 
-from .session import about, demand_pieces, ipython_of_session, undisturbed, unload
+from .session import about, demand_pieces, interrupts, ipython_of_session, unload
 from .shell import Shell
 from .wire import Batch, pack, unpack
 
@@ -33,7 +34,7 @@ shell = Shell(ipython) if ipython is not None else None
 
 def request(nonce: str, argument: str) -> None:
     """Answer one request of the relay by printing one piece."""
-    with undisturbed():
+    with interrupts(signal.SIG_IGN):
         text = respond(nonce, argument)
     # Past IPython's own copy of whatever a cell prints, which it keeps for ever.
     type(sys.stdout).write(sys.stdout, f"\n{text}\n")
@@ -85,4 +86,4 @@ def run_foreign(code: str) -> Result | None:
     """Run a cell of another client in the child."""
     if front is None or front.foreign is None:
         raise RuntimeError("The agent of this session has ended; run the cell again.")
-    return front.foreign.run(code.removesuffix("\n"))
+    return front.foreign.run(code[:-1] if code.endswith("\n") else code)

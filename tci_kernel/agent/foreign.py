@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import sys
@@ -9,8 +10,11 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from .ledger import new_header
+from .session import interrupts
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .conversation import Conversation
     from .pump import Pump
     from .wire import Frames, JSONObject
@@ -72,7 +76,13 @@ class ForeignCells:
         self.ipython = ipython
 
     def run(self, code: str) -> Result | None:
-        """Run a foreign cell in the child; its messages reach the relay's front ends too."""
+        """Run a cell in the child; its messages reach the relay's front ends too."""
+        with interrupts(self._interrupt), self._asked(code) as news:
+            return self._republish(news)
+
+    @contextlib.contextmanager
+    def _asked(self, code: str) -> Iterator[deque[tuple[str, Frames]]]:
+        """Ask the child to run a cell, and give what it says of it."""
         header = new_header("execute_request", self.pump.identity.decode("utf-8", "replace"))
         content = {"code": code, "silent": False, "store_history": True, "stop_on_error": False}
         content.update(user_expressions={}, allow_stdin=False)
@@ -85,9 +95,9 @@ class ForeignCells:
                 self.conversation.refuse()
         self.pump.wake()
         try:
-            return self._republish(news)
+            yield news
         finally:
-            self.conversation.foreign.pop(header["msg_id"])
+            del self.conversation.foreign[header["msg_id"]]
 
     def _republish(self, news: deque[tuple[str, Frames]]) -> Result | None:
         """Say what a foreign cell says, until it is idle and has its reply."""
@@ -106,12 +116,13 @@ class ForeignCells:
         return result
 
     def _next(self, news: deque[tuple[str, Frames]]) -> tuple[str, JSONObject]:
-        """Wait for the next message; an interrupt of the session goes on to the child."""
-        while True:
-            try:
-                with self.conversation.lock:
-                    self.conversation.lock.wait_for(lambda: news)
-                    msg_type, frames = news.popleft()
-                    return msg_type, json.loads(frames[3])
-            except KeyboardInterrupt:
-                self.pump.process.signal(signal.SIGINT)
+        """Wait for the next message."""
+        with self.conversation.lock:
+            # In bounded steps: an interrupt that comes just before a wait is seen after it.
+            while not news:
+                self.conversation.lock.wait(0.1)
+            msg_type, frames = news.popleft()
+        return msg_type, json.loads(frames[3])
+
+    def _interrupt(self, *_: object) -> None:
+        self.pump.process.signal(signal.SIGINT)

@@ -80,7 +80,7 @@ class Ledger:
             self.next_count = json.loads(frames[3]).get("execution_count", self.next_count) + 1
         for key, asked in self._by_parent(channel, parent):
             if msg_type == "status":
-                self._note_state(asked, json.loads(frames[3])["execution_state"])
+                self._note_state(asked, json.loads(frames[3]).get("execution_state", ""))
             elif channel != "iopub":
                 asked.replied = True
             if asked.replied and asked.idle:
@@ -104,9 +104,9 @@ class Ledger:
 
     def _note_comm(self, msg_type: str, frames: Frames) -> None:
         if msg_type == "comm_open":
-            self.comms.add(json.loads(frames[3])["comm_id"])
+            self.comms.add(json.loads(frames[3]).get("comm_id", ""))
         elif msg_type == "comm_close":
-            self.comms.discard(json.loads(frames[3])["comm_id"])
+            self.comms.discard(json.loads(frames[3]).get("comm_id", ""))
 
     def close(self, text: str, *, all_aborted: bool) -> list[tuple[str, Frames]]:
         """End what a child that is gone was asked: the cell that ran fails, others are aborted."""

@@ -89,10 +89,10 @@ class Outbox:
     def _shorten(self, message: Held) -> int:
         """Replace a text, or the middle of a huge one, by a note; return the bytes gained."""
         content = json.loads(message.frames[3])
-        text = content["text"]
+        text = content.get("text", "")
         keep = self.limit // 16 if len(text) > self.limit // 4 else 0
         dropped = len(text.encode("utf-8", "replace")) - 2 * keep
-        stream = message.parent, content["name"]
+        stream = message.parent, content.get("name", "")
         note = self.held.get(self.notes.get(stream, 0))
         if keep:
             start, end = text[:keep], text[-keep:]

@@ -106,7 +106,9 @@ class Process:
                     parts = self.sockets[channel].recv_multipart(zmq.NOBLOCK)
                 except zmq.Again:
                     break
-                yield channel, parts[parts.index(DELIMITER) + 2 :]
+                frames = parts[parts.index(DELIMITER) + 2 :]
+                if len(frames) >= 4:  # noqa: PLR2004  header, parent, metadata, content
+                    yield channel, frames
 
     def read_output(self) -> bool:
         """Keep the end of what the child wrote past ipykernel; tell whether more can come."""

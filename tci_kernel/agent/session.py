@@ -15,7 +15,7 @@ from .shipped import VERSION
 from .wire import NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from .wire import JSONObject
 
@@ -67,10 +67,10 @@ def unload() -> None:
 
 
 @contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
-    """Let no interrupt of the session break a request, which is short."""
+def interrupts(handler: Callable[..., None] | signal.Handlers) -> Iterator[None]:
+    """Have interrupts of the session handled so, because no exception may break a held lock."""
     try:
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        before = signal.signal(signal.SIGINT, handler)
     except ValueError:  # not the main thread, which alone is interrupted
         yield
         return

@@ -133,7 +133,7 @@ class Frame:
     this. more: ask again at once. superseded: another relay has taken over. idle: None while a
     request runs. kernel_info: content of the child's reply, if `Exchange.generation` is older.
     refused: messages that a kernel may not send, left out. result: of an operation. problem: why
-    the request could not be done, or empty.
+    the request could not be done, or empty; if not, nothing else in the frame counts.
     """
 
     accepted: int
