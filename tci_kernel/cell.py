@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tci_kernel import embedded, magics
@@ -36,22 +37,26 @@ async def run_persons_cell(
     """Yield what a person's cell gives; raises a `TCIError` where it could not be run."""
     session = context.session
     cell = magics.split(code)
-    for line in cell.magics:
-        async for display in magics.run(line, context):
-            yield Result([_display(display)])
-    if cell.magics and not cell.code:
-        return
-    if session.id is None and (greeting := await _greeting(session.client.settings)):
-        yield _notice(greeting)
-    transport, notices = await open_transport()
-    for notice in notices:
-        yield _notice(notice)
-    if session.busy and transport.name == PlainTransport.name:
-        yield _notice(_WAITING)
-    yield await transport.execute(cell.code, execution_count, expressions)
-    session.remember(execution_count=execution_count)
+    greeted = session.id is not None
     if warning := session.warning():
         yield _notice(warning)
+    if session.busy and context.transport == PlainTransport.name:
+        yield _notice(_WAITING)
+    for line in cell.magics:
+        async with contextlib.aclosing(magics.run(line, context)) as displays:
+            async for display in displays:
+                yield Result([_display(display)])
+    needed = bool(cell.code or not cell.magics)
+    if not greeted and (needed or session.id is not None):
+        greeting = await _greeting(session.client.settings)
+        if greeting is not None:
+            yield _notice(greeting)
+    if needed:
+        transport, notices = await open_transport()
+        for notice in notices:
+            yield _notice(notice)
+        yield await transport.execute(cell.code, execution_count, expressions)
+    session.remember(execution_count=execution_count)
 
 
 async def run_hidden_cell(

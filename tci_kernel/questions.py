@@ -23,4 +23,19 @@ async def ask(
         bundle = magics.inspect(arguments["code"], arguments["cursor_pos"])
         if bundle is not None:
             return {"status": "ok", "found": True, "data": bundle, "metadata": {}}
-    return await connection.question(question, arguments)
+    content = await connection.question(question, arguments)
+    return _with_magics(content, arguments) if question == "complete" else content
+
+
+def _with_magics(
+    content: dict[str, Any] | None, arguments: dict[str, Any]
+) -> dict[str, Any] | None:
+    """Add `%tci` to what the session offers where a line begins with `%`, `%t`, …."""
+    code, cursor_pos = arguments["code"], arguments["cursor_pos"]
+    offers = magics.offers(code, cursor_pos)
+    if not offers:
+        return content
+    start = code.rfind("%", 0, cursor_pos)
+    empty = {"status": "ok", "cursor_start": start, "cursor_end": cursor_pos, "metadata": {}}
+    content = content or {**empty, "matches": []}
+    return {**content, "matches": [*offers, *content["matches"]]}

@@ -183,7 +183,7 @@ def service_env(server: Server, tmp_path: Path) -> dict[str, str]:
     return {
         "TCI_BASE_URL": server.url,
         "TCI_API_KEY": server.token,
-        "TCI_TRANSPORT": "plain",
+        "TCI_TRANSPORT": os.environ.get("TEST_TRANSPORT", "plain"),
         "TCI_CONFIG": str(tmp_path / "no-config.toml"),
     }
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from jupyter_client.manager import KernelManager
+
 from tci_kernel.transport.frames import Assembler, Frame, Piece, parse
 from tci_kernel.transport.message import Channel, Message
 from tci_kernel.transport.requests import (

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import psutil
 import pytest
+
+from session_kernel import DEADLINE, Relay, Session, session_kernel
 from tci_kernel.transport.frames import AgentMissing, parse
 from tci_kernel.transport.requests import (
     BootOptions,
@@ -23,8 +25,6 @@ from tci_kernel.transport.requests import (
     boot,
     encode,
 )
-
-from session_kernel import DEADLINE, Relay, Session, session_kernel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

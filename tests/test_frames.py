@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tci_kernel.agent.wire import Batch, pack, unpack
 from tci_kernel.transport import frames
 from tci_kernel.transport.frames import (

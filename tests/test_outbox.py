@@ -6,6 +6,7 @@ import json
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tci_kernel.agent.outbox import BATCH, Held, Outbox
 
 
