@@ -107,7 +107,8 @@ async def address(settings: Settings) -> Address:
 
 def describe(settings: Settings) -> ServerInfo | None:
     """Return what the running server tells about itself, or None."""
-    return Place.of(settings).info()
+    place = Place.of(settings)
+    return place.info() if _running(place) is not None else None
 
 
 def runtime_dir(settings: Settings) -> Path:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import base64
+import re
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -116,10 +119,23 @@ def test_input_fails_at_once(server: Server) -> None:
 
 
 def test_no_message_of_a_fast_cell_is_lost(server: Server) -> None:
-    """Thousands of displays in one go all arrive, in order."""
+    """Thousands of displays in one go all arrive, in order, also where every core is busy."""
     code = "from IPython.display import display\nfor i in range(5000): display(i)"
-    outputs = server.run(code)["outputs"]
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(8)]
+    try:
+        outputs = server.run(code)["outputs"]
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
     assert [output["data"]["text/plain"] for output in outputs] == [str(i) for i in range(5000)]
+
+
+def test_the_first_cell_is_number_one(server: Server) -> None:
+    """What the server does to get a session ready does not count as a cell of the user's."""
+    (output,) = server.run("1/0")["outputs"]
+    assert "In[1]" in re.sub(r"\x1b\[[0-9;]*m", "", output["data"])
+    assert server.stdout("print(In)") == "['', 'print(In)']\n"
 
 
 def test_large_text_arrives_whole(server: Server) -> None:

@@ -34,6 +34,10 @@ END_GRACE = 1.0
 #: How many bytes of what a kernel wrote before it failed are shown.
 LOG_TAIL = 2_000
 
+#: Run in each kernel before anything else. A busy kernel's IOPub socket otherwise drops what goes
+#: beyond a thousand waiting messages, the one that ends a cell among them.
+DROP_NOTHING = "get_ipython().kernel.iopub_thread.socket.sndhwm = 0"
+
 T = TypeVar("T")
 
 
@@ -162,7 +166,7 @@ class Kernel:
     async def _answers(self) -> None:
         """Wait for one request to be answered on shell *and* IOPub, which connects later."""
         while True:
-            probe = self._cell = Cell(self._client.kernel_info(), limit=0)
+            probe = self._cell = Cell(self._client.execute(DROP_NOTHING, silent=True), limit=0)
             await self._reply(probe.message_id)
             try:
                 await asyncio.wait_for(probe.idle.wait(), PROBE_INTERVAL)
