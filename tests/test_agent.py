@@ -329,6 +329,12 @@ def test_twenty_thousand_prints_take_few_frames(shared: Relay) -> None:
     assert shared.requests - before < 20
 
 
+def test_flushed_prints_are_not_dropped(shared: Relay) -> None:
+    """However fast the child speaks, nothing is lost between it and the agent."""
+    printed = text(shared.run("for i in range(10_000): print(i, flush=True)"))
+    assert printed == "".join(f"{number}\n" for number in range(10_000))
+
+
 def test_a_truncated_piece_is_asked_for_in_smaller_ones(shared: Relay) -> None:
     """A frame that the service has cut arrives whole when it is asked for with a lower limit."""
     request = shared.execute_request("print('y' * 5000 + str(list(range(3000))))")

@@ -42,6 +42,7 @@ def main(link: socket.socket, options: dict[str, Any]) -> None:
     from ipykernel.kernelapp import IPKernelApp
 
     app: Any = IPKernelApp.instance()
+    _drop_nothing(app)
     app.initialize()
     _count_from(app.shell, options["execution_count"])
     lost = load_variables(options["variables"], app.shell.user_ns)
@@ -62,6 +63,17 @@ def _hide_launcher() -> None:
     spec = find_spec("ipykernel_launcher")
     if spec is not None and spec.origin:
         sys.argv[0] = spec.origin
+
+
+def _drop_nothing(app: Any) -> None:
+    """Let output wait for the agent; by default ZeroMQ drops what is over a thousand messages."""
+    init_iopub = app.init_iopub
+
+    def init_unbounded(context: Any) -> None:
+        context.sndhwm = 0
+        init_iopub(context)
+
+    app.init_iopub = init_unbounded
 
 
 def _count_from(shell: Any, count: int) -> None:
