@@ -10,6 +10,8 @@
     ├── ConnectionLost           sent, but no answer: the cell may have run
     ├── ServiceError             5xx, or a failure that the service reported
     ├── InvalidResponse          an answer that is not the contract
+    │   └── FrameError           what the agent printed is damaged (transport/frames.py)
+    │       └── AgentMissing     the session has no agent (any more)
     ├── SessionExpired           the session has ended, died, or is not yours
     ├── LiveRefused              the session cannot do what live transport needs
     ├── Superseded               another kernel has taken the session over

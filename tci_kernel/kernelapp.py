@@ -33,6 +33,11 @@ class TCIKernelApp(IPKernelApp):  # type: ignore[misc]  # ipykernel's base class
         elif os.getppid() != 1:
             self.poller = threading.Thread(target=_watch_parent, daemon=True, name="parent watch")
 
+    def init_iopub(self, context: Any) -> None:
+        """Publish without a limit: by default ZeroMQ drops what a busy front end does not take."""
+        super().init_iopub(context)
+        self.iopub_thread.socket.sndhwm = 0
+
     def init_signal(self) -> None:
         """Let SIGINT end a cell, never the event loop; end properly on SIGTERM."""
         signal.signal(signal.SIGINT, self._on_sigint)

@@ -52,6 +52,27 @@ _SKIP = (
 )
 
 
+class Begun:
+    """A cell that this side began, and whose reply it gives: finished by reply *and* idle."""
+
+    def __init__(self) -> None:
+        self.finished: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._reply: dict[str, Any] | None = None
+        self._idle = False
+
+    def hears(self, message: Message) -> bool:
+        """Take what is not for the front end, which gets state, input and reply from this side."""
+        if message.msg_type == "execute_reply":
+            self._reply = message.content
+        elif message.msg_type == "status":
+            self._idle |= message.content["execution_state"] == "idle"
+        elif message.msg_type != "execute_input":
+            return False
+        if self._reply is not None and self._idle and not self.finished.done():
+            self.finished.set_result(self._reply)
+        return True
+
+
 class Relay:
     """Hands messages on between the front ends of one kernel and the child of its session."""
 
@@ -64,7 +85,7 @@ class Relay:
         self._live = LiveTransport(session, self._deliver, self._notify, self._ended)
         self._open = False
         self._asked: dict[tuple[str, str], Incoming] = {}
-        self._begun: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        self._begun: dict[str, Begun] = {}
         self._internal: set[str] = set()
         self._failed = False
         self._count = 0
@@ -175,14 +196,14 @@ class Relay:
         parent = self._kernel.get_parent("shell")
         message_id = parent["header"]["msg_id"]
         self._channels.remember("shell", message_id, self._kernel.asker_of_cell)
-        begun = self._begun[message_id] = asyncio.get_running_loop().create_future()
+        begun = self._begun[message_id] = Begun()
         content = {**parent["content"], "code": code}
         self._send("shell", parent["header"], parent["metadata"], content)
         try:
-            reply = await begun
+            return _result(await begun.finished)
         finally:
             self._begun.pop(message_id, None)
-        return _result(reply)
+            self._channels.forget("shell", message_id)
 
     def synchronise(self, execution_count: int) -> None:
         """Let the child count a cell that it did not get, as one of `%tci` lines only."""
@@ -227,22 +248,14 @@ class Relay:
             return
         if is_reply and message.msg_type == "execute_reply":
             self._note_cell(message)
-        if parent in self._begun:
-            if message.channel == "shell":
-                self._resolve(parent, message.content)
-                return
-            if message.msg_type in {"status", "execute_input"}:
-                return
+        begun = self._begun.get(parent)
+        if begun is not None and message.channel != "stdin" and begun.hears(message):
+            return
         self._channels.send(message)
         if is_reply:
             self._finished(message.channel, parent)
         elif message.msg_type == "status" and message.content["execution_state"] == "idle":
             self._forget_comm(parent)
-
-    def _resolve(self, message_id: str, reply: dict[str, Any]) -> None:
-        begun = self._begun[message_id]
-        if not begun.done():
-            begun.set_result(reply)
 
     def _finished(self, channel: str, message_id: str) -> None:
         self._asked.pop((channel, message_id), None)
@@ -260,7 +273,7 @@ class Relay:
         count = message.content.get("execution_count")
         if isinstance(count, int):
             self._kernel.execution_count = self._count = count
-            self._session.remember(execution_count=count)
+            self._session.execution_count = count
         asked = self._asked.get(("shell", message.parent_header.get("msg_id", "")))
         if asked is not None and message.content.get("status") == "error":
             self._failed |= bool(asked.content.get("stop_on_error", True))
@@ -293,8 +306,8 @@ class Relay:
         if self._session.id is not None:
             self._kernel.log.warning("The live transport has ended: %s", error)
         for begun in self._begun.values():
-            if not begun.done():
-                begun.set_exception(error)
+            if not begun.finished.done():
+                begun.finished.set_exception(error)
         asked, self._asked = self._asked, {}
         failure = from_exception(error)
         for (channel, message_id), incoming in asked.items():

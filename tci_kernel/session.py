@@ -45,6 +45,7 @@ class Session:
         self.created = 0
         self.expires_at: datetime | None = None
         self.execution_count = 0
+        self.acknowledged = 0
         self.fresh = False
         self._remembered = remembered
         self._turn = asyncio.Lock()
@@ -133,6 +134,7 @@ class Session:
         self.id = None
         self.owned = False
         self.fresh = False
+        self.acknowledged = 0
         self.expires_at = None
         self._turn = asyncio.Lock()  # what the old session still runs is no concern of the next
         self._warned.clear()
@@ -161,6 +163,7 @@ class Session:
                 owned=self.owned,
                 expires_at=self.expires_at or _now() + LIFETIME,
                 execution_count=0 if self.fresh else self.execution_count,
+                acknowledged=self.acknowledged,
                 fresh=self.fresh,
             )
             self._remembered.write(state)
@@ -200,6 +203,7 @@ class Session:
         self.owned = state.owned
         self.expires_at = state.expires_at
         self.execution_count = state.execution_count
+        self.acknowledged = state.acknowledged
         self.fresh = state.fresh
 
     def _backend(self) -> str:

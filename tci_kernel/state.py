@@ -26,7 +26,8 @@ class State(BaseModel):
     """One session as a kernel left it.
 
     `owned` tells that the kernel made the session; `fresh` that the next kernel must begin with an
-    empty namespace, because a person asked for a restart.
+    empty namespace, because a person asked for a restart. `acknowledged` is the last of the agent's
+    messages that front ends have got.
     """
 
     backend: str
@@ -34,6 +35,7 @@ class State(BaseModel):
     owned: bool
     expires_at: datetime
     execution_count: int = 0
+    acknowledged: int = 0
     fresh: bool = False
 
 

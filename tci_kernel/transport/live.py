@@ -97,7 +97,6 @@ class LiveTransport:
         self._trip = _LONGEST_HOLD
         self._outgoing: list[Message] = []
         self._number = 0
-        self._acknowledged = 0
         self._generation = 0
         self._more = False
         self._working = False
@@ -137,6 +136,8 @@ class LiveTransport:
     async def restart(self, execution_count: int = 1) -> None:
         """Replace the child by a fresh one in the same session."""
         await self._persistently(Restart(self._relay, execution_count))
+        # What the former child left unsaid is not for the next kernel process.
+        self._take(await self._persistently(self._exchange()))
 
     async def end(self, *, delay: float = 0.0, exit_session: bool = False) -> None:
         """End the child, after `delay` seconds unless a relay comes; the session's process too."""
@@ -193,7 +194,7 @@ class LiveTransport:
             messages.append(message)
         return Exchange(
             self._relay,
-            acknowledged=self._acknowledged,
+            acknowledged=self._session.acknowledged,
             messages=tuple(messages),
             generation=self._generation,
             # Nothing that a front end sends waits behind a look at an idle child.
@@ -213,12 +214,14 @@ class LiveTransport:
         if frame.kernel_info is not None:
             self.kernel_info = frame.kernel_info
             self._generation = frame.child.generation
-        news = [m for m in frame.messages if m.number > self._acknowledged]
-        self._acknowledged = max(self._acknowledged, frame.last)
+        news = [m for m in frame.messages if m.number > self._session.acknowledged]
+        self._session.acknowledged = max(self._session.acknowledged, frame.last)
         if news or self._working:
             self._looks = 0
         for message in news:
             self._deliver(message)
+        if news:
+            self._session.remember()  # a successor must not deliver them again
 
     # -- requests --
 
