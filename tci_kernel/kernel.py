@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import IPython
 from ipykernel.kernelbase import Kernel
 from jupyter_core.paths import jupyter_runtime_dir
 from zmq.eventloop.zmqstream import ZMQStream
@@ -30,9 +31,6 @@ _STILL_RUNNING = (
     "not shown, and the next cell waits behind it. `%tci new` leaves this session for a new one.\n"
 )
 
-#: What kernel_info takes from the child once it is known.
-_CHILDS_OWN = ("language_info", "supported_features", "help_links")
-
 #: jupyter_client kills a kernel 5 s after it asked it to shut down.
 _SHUTDOWN_SECONDS = 3.0
 #: VS Code kills soon after SIGTERM.
@@ -42,9 +40,10 @@ _TERMINATE_SECONDS = 1.5
 class TCIKernel(Kernel):  # type: ignore[misc]  # ipykernel's base class is untyped
     """Runs each cell in one persistent TCI session."""
 
-    implementation = "tci_kernel"
-    implementation_version = version("tci-kernel")
-    banner = f"TCI Python {implementation_version}: cells run in a TCI session; see %tci help."
+    # What runs a user's code is an IPython, and front ends ask for it by this name.
+    implementation = "ipython"
+    implementation_version = IPython.__version__
+    banner = f"TCI Python {version('tci-kernel')}: cells run in a TCI session; see %tci help."
     language_info = {  # noqa: RUF012  the base class declares it so
         "name": "python",
         "version": platform.python_version(),
@@ -74,11 +73,7 @@ class TCIKernel(Kernel):  # type: ignore[misc]  # ipykernel's base class is unty
     @property
     def kernel_info(self) -> Content:
         """What the kernel is and can: answered at once, before anything of the session is known."""
-        info = {**super().kernel_info, "supported_features": []}
-        child = self._relay.kernel_info if self._relay is not None else None
-        if child is not None:
-            info.update({key: child[key] for key in _CHILDS_OWN if key in child})
-        return info
+        return {**super().kernel_info, "supported_features": []}
 
     @cached_property
     def connection(self) -> Connection:

@@ -28,12 +28,13 @@ if TYPE_CHECKING:
     from tci_kernel.transport.message import Channel, Message
 
 #: What this kernel answers itself although a child is there.
-_ANSWERED_HERE = frozenset({"kernel_info_request", "connect_request", "shutdown_request"})
+_ANSWERED_HERE = frozenset({"connect_request", "shutdown_request"})
 
 #: What is handed on from the control channel; it is the child's to answer.
 _HANDED_ON_CONTROL = frozenset(
     {
         "debug_request",
+        "kernel_info_request",
         "usage_request",
         "create_subshell_request",
         "delete_subshell_request",
@@ -103,19 +104,13 @@ class Relay:
         """Whether a request of a front end is not finished."""
         return bool(self._asked or self._begun)
 
-    @property
-    def kernel_info(self) -> dict[str, Any] | None:
-        """What the child says of itself, once it has."""
-        return self._live.kernel_info
-
     async def start(self, execution_count: int) -> Hello:
         """Start the child, or find the one that runs; from then on hand on.
 
         Raises `LiveRefused` if the session cannot do it, else the `TCIError` of the request.
         """
-        hello = await self._live.start(
-            execution_count, jupyter_session=self._kernel.session.session
-        )
+        asked_by = self._kernel.get_parent("shell").get("header", {}).get("session", "")
+        hello = await self._live.start(execution_count, jupyter_session=asked_by)
         self._open = True
         self._count = execution_count - 1
         return hello

@@ -88,7 +88,6 @@ class LiveTransport:
         notify: Callable[[str], None],
         on_end: Callable[[TCIError], None],
     ) -> None:
-        self.kernel_info: JSONObject | None = None
         self._session = session
         self._deliver, self._notify, self._on_end = deliver, notify, on_end
         self._relay = uuid.uuid4().hex
@@ -97,7 +96,6 @@ class LiveTransport:
         self._trip = _LONGEST_HOLD
         self._outgoing: list[Message] = []
         self._number = 0
-        self._generation = 0
         self._more = False
         self._working = False
         self._idle: Idle | None = None
@@ -196,7 +194,7 @@ class LiveTransport:
             self._relay,
             acknowledged=self._session.acknowledged,
             messages=tuple(messages),
-            generation=self._generation,
+            generation=2**31,  # the front ends ask the child itself
             # Nothing that a front end sends waits behind a look at an idle child.
             hold=self._hold if messages or self._working else 0.0,
         )
@@ -211,9 +209,6 @@ class LiveTransport:
         self._more = frame.more
         self._working = frame.idle is None
         self._idle = frame.idle
-        if frame.kernel_info is not None:
-            self.kernel_info = frame.kernel_info
-            self._generation = frame.child.generation
         news = [m for m in frame.messages if m.number > self._session.acknowledged]
         self._session.acknowledged = max(self._session.acknowledged, frame.last)
         if news or self._working:
