@@ -2,59 +2,83 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tci_kernel import embedded, magics
-from tci_kernel.transport.plain import Message, Result
+from tci_kernel.transport.plain import Message, PlainTransport, Result
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from tci_kernel.session import Session
+    from tci_kernel.connection import Connection
     from tci_kernel.settings import Settings
-    from tci_kernel.transport.plain import PlainTransport
 
 _WAITING = "TCI: an interrupted cell still runs in the session; this one waits behind it."
 
 
+class Transport(Protocol):
+    """The way of a cell to the session."""
+
+    name: str
+
+    async def execute(self, code: str, execution_count: int, expressions: dict[str, str]) -> Result:
+        """Run a person's cell; raises a `TCIError` if its end is not known."""
+        ...
+
+
 async def run_persons_cell(
-    code: str, execution_count: int, session: Session, transport: PlainTransport
+    code: str,
+    execution_count: int,
+    expressions: dict[str, str],
+    context: magics.Context,
+    open_transport: Callable[[], Awaitable[tuple[Transport, list[str]]]],
 ) -> AsyncIterator[Result]:
     """Yield what a person's cell gives; raises a `TCIError` where it could not be run."""
+    session = context.session
     cell = magics.split(code)
-    for line in cell.magics:
-        async for display in magics.run(line, magics.Context(session, transport.name)):
-            yield Result([_display(display)])
-    if cell.magics and not cell.code:
-        return
-    if session.busy:
-        yield _notice(_WAITING)
-    first = session.id is None
-    result = await transport.execute(cell.code, execution_count)
-    if first and (greeting := _greeting(session.client.settings)):
-        yield _notice(greeting)
-    yield result
-    session.remember(execution_count=execution_count)
+    greeted = session.id is not None
     if warning := session.warning():
         yield _notice(warning)
+    if session.busy and context.transport == PlainTransport.name:
+        yield _notice(_WAITING)
+    for line in cell.magics:
+        async with contextlib.aclosing(magics.run(line, context)) as displays:
+            async for display in displays:
+                yield Result([_display(display)])
+    needed = bool(cell.code or not cell.magics)
+    if not greeted and (needed or session.id is not None):
+        greeting = await _greeting(session.client.settings)
+        if greeting is not None:
+            yield _notice(greeting)
+    if needed:
+        transport, notices = await open_transport()
+        for notice in notices:
+            yield _notice(notice)
+        yield await transport.execute(cell.code, execution_count, expressions)
+    session.remember(execution_count=execution_count)
 
 
 async def run_hidden_cell(
-    code: str, execution_count: int, session: Session, transport: PlainTransport, *, silent: bool
+    code: str, execution_count: int, connection: Connection, *, silent: bool
 ) -> AsyncIterator[Result]:
     """Yield what a front end's own request gives; without a session it is answered, not run.
 
     A session costs money: only a person's cell makes one.
     """
-    if session.id is None:
+    if connection.session.id is None:
         return
-    result = await transport.execute_hidden(code, execution_count, silent=silent)
-    yield result._replace(messages=[]) if silent else result
+    transport, _ = await connection.open()
+    if isinstance(transport, PlainTransport):
+        result = await transport.execute_hidden(code, execution_count, silent=silent)
+        yield result._replace(messages=[]) if silent else result
+    else:
+        yield await transport.execute(code, execution_count, {})
 
 
 def _display(display: magics.Display) -> Message:
     kind = "update_display_data" if display.update else "display_data"
-    transient = {"display_id": display.display_id} if display.display_id else {}
+    transient: dict[str, Any] = {"display_id": display.display_id} if display.display_id else {}
     return Message(kind, {"data": display.bundle, "metadata": {}, "transient": transient})
 
 
@@ -62,10 +86,11 @@ def _notice(text: str) -> Result:
     return Result([Message("stream", {"name": "stderr", "text": f"{text}\n"})])
 
 
-def _greeting(settings: Settings) -> str | None:
-    """Say where code runs and how it is isolated, unless the user has chosen it."""
+async def _greeting(settings: Settings) -> str | None:
+    """Say where code will run and how it is isolated, unless the user has chosen it."""
     if not settings.local or settings.backend != "auto":
         return None
+    await embedded.address(settings)
     info = embedded.describe(settings)
     isolation = info.isolation if info is not None else "How it is isolated is not known."
     return (

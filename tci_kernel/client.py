@@ -97,18 +97,22 @@ class TCIClient:
         *,
         timeout: float | None = None,
         on_sent: Callable[[], None] | None = None,
+        retries: int | None = None,
     ) -> Execution:
         """Run code in a session, a new one unless `session_id` is given; return its outputs.
 
-        `timeout` (seconds) replaces the setting `cell_timeout` for this request. `on_sent` is
-        called when the request begins to leave: from then on its code may run.
+        `timeout` (seconds) replaces the setting `cell_timeout` for this request, `retries` the
+        setting of that name. `on_sent` is called when the request begins to leave: from then on
+        its code may run.
         Raises a `TCIError`; its `may_have_run` tells whether the code can have run.
         """
         body = ExecuteRequest(
             code=code, session_id=session_id, files=list(files) if files else None
         )
         limit = timeout or self.settings.cell_timeout
-        data = await self._request("POST", "/tci/execute", body, session_id, limit, on_sent)
+        data = await self._request(
+            "POST", "/tci/execute", body, session_id, limit, on_sent, retries
+        )
         return validated(Execution, data)
 
     async def sessions(self) -> list[SessionInfo]:
@@ -124,6 +128,7 @@ class TCIClient:
         session_id: str | None,
         limit: float | None,
         on_sent: Callable[[], None] | None = None,
+        retries: int | None = None,
     ) -> dict[str, Any]:
         """Send a request, again while that is harmless, and return the answer's data."""
         content = to_json(body, exclude_none=True) if body else None
@@ -131,9 +136,8 @@ class TCIClient:
         def retry(error: Exception) -> bool | float:
             return _pause(error, harmless=method == "GET")
 
-        attempts = stamina.retry_context(
-            on=retry, attempts=self.settings.retries + 1, timeout=None, wait_max=10.0
-        )
+        tries = 1 + (self.settings.retries if retries is None else retries)
+        attempts = stamina.retry_context(on=retry, attempts=tries, timeout=None, wait_max=10.0)
         async for attempt in attempts:
             with attempt:
                 return read(await self._send(method, path, content, limit, on_sent), session_id)

@@ -10,7 +10,11 @@
     ├── ConnectionLost           sent, but no answer: the cell may have run
     ├── ServiceError             5xx, or a failure that the service reported
     ├── InvalidResponse          an answer that is not the contract
+    │   └── FrameError           what the agent printed is damaged (transport/frames.py)
+    │       └── AgentMissing     the session has no agent (any more)
     ├── SessionExpired           the session has ended, died, or is not yours
+    ├── LiveRefused              the session cannot do what live transport needs
+    ├── Superseded               another kernel has taken the session over
     └── MagicError               a `%tci` line that cannot be done
         └── FileRefused          a local path outside the allowed roots
 
@@ -86,6 +90,14 @@ class InvalidResponse(TCIError):
 
 class SessionExpired(TCIError):
     """The session has ended, or belongs to another caller; its variables and files are gone."""
+
+
+class LiveRefused(TCIError):
+    """The session cannot do what the live transport needs; the message says what."""
+
+
+class Superseded(TCIError):
+    """Another kernel has taken over the session's Python."""
 
 
 class MagicError(TCIError):

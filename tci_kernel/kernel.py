@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import platform
-import signal
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import IPython
 from ipykernel.kernelbase import Kernel
 from jupyter_core.paths import jupyter_runtime_dir
+from zmq.eventloop.zmqstream import ZMQStream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from tci_kernel.session import Session
+    from tci_kernel.connection import Connection
+    from tci_kernel.relay import Relay
     from tci_kernel.transport.failure import Failure
-    from tci_kernel.transport.plain import PlainTransport, Result
+    from tci_kernel.transport.message import Channel
 
 Content = dict[str, Any]
 
@@ -31,13 +31,19 @@ _STILL_RUNNING = (
     "not shown, and the next cell waits behind it. `%tci new` leaves this session for a new one.\n"
 )
 
+#: jupyter_client kills a kernel 5 s after it asked it to shut down.
+_SHUTDOWN_SECONDS = 3.0
+#: VS Code kills soon after SIGTERM.
+_TERMINATE_SECONDS = 1.5
+
 
 class TCIKernel(Kernel):  # type: ignore[misc]  # ipykernel's base class is untyped
     """Runs each cell in one persistent TCI session."""
 
-    implementation = "tci_kernel"
-    implementation_version = version("tci-kernel")
-    banner = f"TCI Python {implementation_version}: cells run in a TCI session; see %tci help."
+    # What runs a user's code is an IPython, and front ends ask for it by this name.
+    implementation = "ipython"
+    implementation_version = IPython.__version__
+    banner = f"TCI Python {version('tci-kernel')}: cells run in a TCI session; see %tci help."
     language_info = {  # noqa: RUF012  the base class declares it so
         "name": "python",
         "version": platform.python_version(),
@@ -56,29 +62,84 @@ class TCIKernel(Kernel):  # type: ignore[misc]  # ipykernel's base class is unty
         self._cell: asyncio.Task[Content] | None = None
         self._connection_file = Path(self.parent.connection_file)
 
+    def start(self) -> None:
+        """Listen; find the child again that an earlier process of this kernel left."""
+        super().start()
+        self.stdin_stream = ZMQStream(self.stdin_socket, self.io_loop)
+        self.stdin_stream.on_recv(partial(self._pass_on, "stdin"), copy=False)
+        if self._left_state():
+            self.io_loop.add_callback(self._resume)
+
     @property
     def kernel_info(self) -> Content:
         """What the kernel is and can: answered at once, before anything of the session is known."""
         return {**super().kernel_info, "supported_features": []}
 
-    # Made on first use: a kernel answers kernel_info before it imports a client.
-
     @cached_property
-    def tci_session(self) -> Session:
-        """The session, which the first cell makes; raises `NotConfigured`."""
-        from tci_kernel.client import TCIClient  # noqa: PLC0415
-        from tci_kernel.session import Session  # noqa: PLC0415
+    def connection(self) -> Connection:
+        """The session and the way to it, made on first use; raises `NotConfigured`."""
+        from tci_kernel.connection import Connection  # noqa: PLC0415
         from tci_kernel.state import StateFile  # noqa: PLC0415
 
-        state_file = StateFile(self._connection_file, Path(jupyter_runtime_dir()))
-        return Session(TCIClient(), state_file)
+        return Connection(self, StateFile(self._connection_file, Path(jupyter_runtime_dir())))
 
-    @cached_property
-    def transport(self) -> PlainTransport:
-        """The way to the session; raises `NotConfigured`."""
-        from tci_kernel.transport.plain import PlainTransport  # noqa: PLC0415
+    @property
+    def _made_connection(self) -> Connection | None:
+        return self.__dict__.get("connection")
 
-        return PlainTransport(self.tci_session)
+    @property
+    def _relay(self) -> Relay | None:
+        """The relay while messages are handed on."""
+        relay = self._made_connection.relay if self._made_connection is not None else None
+        return relay if relay is not None and relay.open else None
+
+    @property
+    def asker_of_cell(self) -> list[bytes]:
+        """Return the identities of the front end whose cell runs."""
+        identities: list[bytes] = self._get_shell_context_var(self._shell_parent_ident)
+        return identities
+
+    @property
+    def shell_reply_socket(self) -> Any:
+        """Return where the main thread sends what is to go out on shell."""
+        return self.shell_channel_thread.manager.get_subshell_to_shell_channel_socket(None)
+
+    # -- messages: the relay's, or this side's --
+
+    async def shell_channel_thread_main(self, msg: Any) -> None:
+        """Bring messages to the main thread, whatever their subshell: that is the child's."""
+        if self._relay is None:
+            await super().shell_channel_thread_main(msg)
+        else:
+            socket = self.shell_channel_thread.manager.get_shell_channel_to_subshell_socket(None)
+            socket.send_multipart(msg, copy=False)
+
+    async def dispatch_shell(
+        self, msg: Any, /, subshell_id: str | None = None, *, concurrent: bool = False
+    ) -> None:
+        """Hand a request on, or handle it here when it is not for the child."""
+        relay = self._relay
+        if relay is not None and len(msg) > 1:
+            if relay.takes(msg, aborting=self._aborting):
+                relay.pass_on("shell", msg)
+                return
+            if relay.peek(msg)["msg_type"] == "execute_request" and not await relay.quiet():
+                self._abort_queues()  # a cell before this one failed meanwhile
+        await super().dispatch_shell(msg, subshell_id, concurrent=concurrent)
+        if relay is not None:
+            relay.synchronise(self.execution_count)
+
+    async def dispatch_control(self, msg: Any) -> None:
+        """Hand a request on; this runs in the control thread, the relay in the main one."""
+        relay = self._relay
+        if relay is not None and relay.takes_control(msg):
+            self.io_loop.add_callback(self._pass_on, "control", msg)
+        else:
+            await super().dispatch_control(msg)
+
+    def _pass_on(self, channel: Channel, msg: Any) -> None:
+        if self._relay is not None:
+            self._relay.pass_on(channel, msg)
 
     # -- cells --
 
@@ -119,19 +180,23 @@ class TCIKernel(Kernel):  # type: ignore[misc]  # ipykernel's base class is unty
         self, code: str, hidden: bool, silent: bool, user_expressions: dict[str, str]
     ) -> Content:
         """Run a cell, publish what it gives as it comes, and return the reply."""
-        from tci_kernel import cell  # noqa: PLC0415
+        from tci_kernel import cell, magics  # noqa: PLC0415
 
-        where = (code, self.execution_count, self.tci_session, self.transport)
-        results = (
-            cell.run_hidden_cell(*where, silent=silent) if hidden else cell.run_persons_cell(*where)
-        )
-        failure, payload = await self._publish_results(results)
-        if failure is not None:
-            return self._reply(failure)
-        expressions: Content = {}
-        if user_expressions and self.tci_session.id is not None:
-            expressions = await self.transport.expressions(user_expressions)
-        return {**self._reply(None), "user_expressions": expressions, "payload": payload}
+        connection, count = self.connection, self.execution_count
+        if hidden:
+            results = cell.run_hidden_cell(code, count, connection, silent=silent)
+        else:
+            context = magics.Context(connection.session, connection.transport_name)
+            results = cell.run_persons_cell(code, count, user_expressions, context, connection.open)
+        reply = self._reply(None)
+        async for result in results:
+            for message in result.messages:
+                self._publish(message.type, message.content)
+            reply["payload"] += result.payload
+            reply["user_expressions"].update(result.expressions or {})
+            if result.failure is not None:
+                reply.update(status="error", **result.failure.content)
+        return reply
 
     def _failed(self, error: BaseException, *, silent: bool) -> Content:
         """Publish an exception of this side as the cell's failure and return the reply."""
@@ -143,11 +208,15 @@ class TCIKernel(Kernel):  # type: ignore[misc]  # ipykernel's base class is unty
             self.log.error("A fault of the kernel itself:", exc_info=error)
         failure = from_exception(error)
         if not silent:
-            session = self._made_session()
-            if interrupted and session is not None and session.busy:
+            if interrupted and self._runs_on():
                 self._publish("stream", {"name": "stderr", "text": _STILL_RUNNING})
             self._publish("error", failure.content)
         return self._reply(failure)
+
+    def _runs_on(self) -> bool:
+        """Tell whether an interrupted cell still runs in the session: plain cannot stop it."""
+        connection = self._made_connection
+        return connection is not None and self._relay is None and connection.session.busy
 
     def _reply(self, failure: Failure | None) -> Content:
         """Return the content of an execute_reply."""
@@ -162,33 +231,20 @@ class TCIKernel(Kernel):  # type: ignore[misc]  # ipykernel's base class is unty
         topic = self._topic(message_type)
         self.send_response(self.iopub_socket, message_type, content, ident=topic)
 
-    async def _publish_results(
-        self, results: AsyncIterator[Result]
-    ) -> tuple[Failure | None, list[Content]]:
-        """Publish the pieces of a cell as they come; return its failure and pages."""
-        failure: Failure | None = None
-        payload: list[Content] = []
-        async for result in results:
-            for message in result.messages:
-                self._publish(message.type, message.content)
-            failure = failure or result.failure
-            payload += result.payload
-        return failure, payload
-
     # -- interrupts --
 
     def interrupt(self) -> None:
-        """End the waiting for the cell that runs, if one does; belongs to the main loop."""
-        if self._cell is not None:
+        """Interrupt the cell that runs, here or in the child; belongs to the main loop."""
+        if self._relay is not None and self._relay.working:
+            self._relay.interrupt()
+        elif self._cell is not None:
             self._cell.cancel()
 
     def pre_handler_hook(self) -> None:
-        """Let SIGINT end the cell, not the event loop, while a request is handled."""
+        """Leave SIGINT to the application, which calls `interrupt`."""
 
-        def on_sigint(*_: object) -> None:
-            self.io_loop.add_callback_from_signal(self.interrupt)
-
-        self.saved_sigint_handler = signal.signal(signal.SIGINT, on_sigint)
+    def post_handler_hook(self) -> None:
+        """Leave SIGINT to the application, which calls `interrupt`."""
 
     async def interrupt_request(self, stream: Any, ident: Any, parent: Any) -> None:
         """Interrupt by message; this runs in the control thread, the cell in the main one."""
@@ -230,7 +286,7 @@ class TCIKernel(Kernel):  # type: ignore[misc]  # ipykernel's base class is unty
         from tci_kernel import questions  # noqa: PLC0415
 
         try:
-            return await questions.ask(question, arguments, self.tci_session, self.transport)
+            return await questions.ask(question, arguments, self.connection)
         except Exception as error:  # noqa: BLE001  nothing may escape
             self.log.debug("%s is not answered: %s", question, error)
             return None
@@ -280,37 +336,42 @@ class TCIKernel(Kernel):  # type: ignore[misc]  # ipykernel's base class is unty
 
         Runs in the control thread; the client belongs to the main loop.
         """
-        leaving = asyncio.run_coroutine_threadsafe(
-            self.leave(restart=restart, timeout=3.0), self.io_loop.asyncio_loop
-        )
+        end = self._leave("restart" if restart else "end", _SHUTDOWN_SECONDS)
+        leaving = asyncio.run_coroutine_threadsafe(end, self.io_loop.asyncio_loop)
         await asyncio.wrap_future(leaving)
         return {"status": "ok", "restart": restart}
 
-    async def leave(self, *, restart: bool, timeout: float) -> None:
-        """Let go of the session within `timeout` seconds; belongs to the main loop."""
-        self.interrupt()
+    async def terminate(self) -> None:
+        """End after SIGTERM, which may be a restart; belongs to the main loop."""
+        await self._leave("leave", _TERMINATE_SECONDS)
+        self.io_loop.stop()
+
+    async def _leave(self, how: str, timeout: float) -> None:
+        """Let go of the session by a method of the connection, within `timeout` seconds."""
+        if self._cell is not None:
+            self._cell.cancel()
+        if self._made_connection is None and not self._left_state():
+            return
         try:
-            session = self._made_session(or_left=True)
-            if session is not None and restart:
-                session.remember(fresh=True)
-            elif session is not None:
-                await session.end(timeout)
+            await getattr(self.connection, how)(timeout)
         except Exception as error:  # noqa: BLE001  a kernel that is to end must end
             self.log.warning("The session could not be ended: %s", error)
 
     # -- what an earlier process of this kernel left --
 
-    def _made_session(self, *, or_left: bool = False) -> Session | None:
-        """Return the session if this kernel, or a predecessor whose state is there, has one."""
-        if "tci_session" in self.__dict__ or (or_left and self._left_state()):
-            return self.tci_session
-        return None
-
     def _left_state(self) -> bool:
         return (Path(jupyter_runtime_dir()) / f"tci-{self._connection_file.stem}.json").exists()
 
+    async def _resume(self) -> None:
+        try:
+            await self.connection.resume()
+        except Exception as error:  # noqa: BLE001  the first cell will say it
+            self.log.warning("The session could not be found again: %s", error)
+
     def _continue_count(self) -> None:
         """Go on with the execution count of a predecessor that died."""
-        session = self._made_session(or_left=True)
-        if session is not None and session.id is not None and not session.fresh:
+        if self._made_connection is None and not self._left_state():
+            return
+        session = self.connection.session
+        if session.id is not None and not session.fresh:
             self.execution_count = session.execution_count

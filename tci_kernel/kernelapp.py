@@ -13,8 +13,6 @@ from ipykernel.kernelapp import IPKernelApp
 
 from tci_kernel.kernel import TCIKernel
 
-#: Time to end the session after SIGTERM; VS Code kills soon after it.
-_TERMINATE_SECONDS = 1.5
 #: Time for the control thread to send its last reply.
 _FINISH_SECONDS = 2.0
 
@@ -35,9 +33,14 @@ class TCIKernelApp(IPKernelApp):  # type: ignore[misc]  # ipykernel's base class
         elif os.getppid() != 1:
             self.poller = threading.Thread(target=_watch_parent, daemon=True, name="parent watch")
 
+    def init_iopub(self, context: Any) -> None:
+        """Publish without a limit: by default ZeroMQ drops what a busy front end does not take."""
+        super().init_iopub(context)
+        self.iopub_thread.socket.sndhwm = 0
+
     def init_signal(self) -> None:
-        """Ignore SIGINT while idle, as stock does, and end properly on SIGTERM."""
-        super().init_signal()
+        """Let SIGINT end a cell, never the event loop; end properly on SIGTERM."""
+        signal.signal(signal.SIGINT, self._on_sigint)
         signal.signal(signal.SIGTERM, self._on_sigterm)
 
     def start(self) -> None:
@@ -50,14 +53,18 @@ class TCIKernelApp(IPKernelApp):  # type: ignore[misc]  # ipykernel's base class
         self.control_thread.stop()
         self.control_thread.join(_FINISH_SECONDS)
 
-    def _on_sigterm(self, *_: Any) -> None:
-        if self.kernel is None or not hasattr(self.kernel, "io_loop"):
-            sys.exit(0)
-        self.kernel.io_loop.add_callback_from_signal(self._terminate)
+    def _on_sigint(self, *_: Any) -> None:
+        if self._listens:
+            self.kernel.io_loop.add_callback_from_signal(self.kernel.interrupt)
 
-    async def _terminate(self) -> None:
-        await self.kernel.leave(restart=False, timeout=_TERMINATE_SECONDS)
-        self.kernel.io_loop.stop()
+    def _on_sigterm(self, *_: Any) -> None:
+        if not self._listens:
+            sys.exit(0)
+        self.kernel.io_loop.add_callback_from_signal(self.kernel.terminate)
+
+    @property
+    def _listens(self) -> bool:
+        return self.kernel is not None and hasattr(self.kernel, "io_loop")
 
 
 def _watch_parent() -> None:

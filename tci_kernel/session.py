@@ -26,7 +26,8 @@ PRICE = 0.03
 _WARNINGS = (timedelta(minutes=10), timedelta(minutes=2))
 
 #: Ends the session's process: the API has no request for that. The answer cannot come.
-_EXIT = "import os as _os; _os._exit(0)"
+#: The mark keeps the live transport's agent from running it in the child.
+_EXIT = "# tci-agent\nimport os as _os; _os._exit(0)"
 
 
 class Session:
@@ -44,6 +45,7 @@ class Session:
         self.created = 0
         self.expires_at: datetime | None = None
         self.execution_count = 0
+        self.acknowledged = 0
         self.fresh = False
         self._remembered = remembered
         self._turn = asyncio.Lock()
@@ -68,6 +70,7 @@ class Session:
         files: Sequence[File] | None = None,
         *,
         timeout: float | None = None,
+        retries: int | None = None,
     ) -> Execution:
         """Run code in the session, which is made if there is none; return its outputs.
 
@@ -79,7 +82,7 @@ class Session:
         turn = self._turn
         await turn.acquire()
         sent = asyncio.Event()
-        request = asyncio.create_task(self._request(code, files, timeout, turn, sent))
+        request = asyncio.create_task(self._request(code, files, timeout, retries, turn, sent))
         request.add_done_callback(_retrieved)
         try:
             return await asyncio.shield(request)
@@ -93,13 +96,14 @@ class Session:
         code: str,
         files: Sequence[File] | None,
         timeout: float | None,
+        retries: int | None,
         turn: asyncio.Lock,
         sent: asyncio.Event,
     ) -> Execution:
         """Send one request in its turn, which lasts until the answer comes."""
         try:
             execution = await self.client.execute(
-                code, self.id, files, timeout=timeout, on_sent=sent.set
+                code, self.id, files, timeout=timeout, on_sent=sent.set, retries=retries
             )
         except SessionExpired:
             if turn is self._turn:
@@ -130,6 +134,7 @@ class Session:
         self.id = None
         self.owned = False
         self.fresh = False
+        self.acknowledged = 0
         self.expires_at = None
         self._turn = asyncio.Lock()  # what the old session still runs is no concern of the next
         self._warned.clear()
@@ -158,9 +163,14 @@ class Session:
                 owned=self.owned,
                 expires_at=self.expires_at or _now() + LIFETIME,
                 execution_count=0 if self.fresh else self.execution_count,
+                acknowledged=self.acknowledged,
                 fresh=self.fresh,
             )
             self._remembered.write(state)
+
+    def hand_over(self) -> None:
+        """Leave the session to the next kernel that the same parent starts in this folder."""
+        self._remembered.hand_over()
 
     def warning(self) -> str | None:
         """Return a sentence about the near end of the session, once for each mark passed."""
@@ -193,6 +203,7 @@ class Session:
         self.owned = state.owned
         self.expires_at = state.expires_at
         self.execution_count = state.execution_count
+        self.acknowledged = state.acknowledged
         self.fresh = state.fresh
 
     def _backend(self) -> str:

@@ -7,25 +7,27 @@ It names a session and holds no key, no code and no output.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import time
 from datetime import datetime  # noqa: TC003  pydantic resolves annotations at run time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 #: Files of kernels that ended without tidying up; a session does not live that long.
 _STALE_SECONDS = 24 * 3600
+
+#: How long a session that SIGTERM has left waits for the next kernel.
+HANDOVER_SECONDS = 120.0
 
 
 class State(BaseModel):
     """One session as a kernel left it.
 
     `owned` tells that the kernel made the session; `fresh` that the next kernel must begin with an
-    empty namespace, because a person asked for a restart.
+    empty namespace, because a person asked for a restart. `acknowledged` is the last of the agent's
+    messages that front ends have got.
     """
 
     backend: str
@@ -33,6 +35,7 @@ class State(BaseModel):
     owned: bool
     expires_at: datetime
     execution_count: int = 0
+    acknowledged: int = 0
     fresh: bool = False
 
 
@@ -41,22 +44,31 @@ class StateFile:
 
     def __init__(self, connection_file: Path, folder: Path) -> None:
         self._path = folder / f"tci-{connection_file.stem}.json"
+        place = hashlib.sha256(f"{os.getppid()} {Path.cwd()}".encode()).hexdigest()[:16]
+        self._handover = folder / f"tci-handover-{place}.json"
 
     def read(self) -> State | None:
-        """Return what an earlier kernel left, or None."""
-        try:
-            return State.model_validate_json(self._path.read_bytes())
-        except (OSError, ValidationError):
-            return None
+        """Return what an earlier kernel left, or None.
+
+        A kernel that got SIGTERM (VS Code's restart) left it to whatever the same parent starts
+        next in the same folder: the connection file is another one then.
+        """
+        state = _read(self._path)
+        if state is None and (handed := _take_handover(self._handover)) is not None:
+            self.write(handed)
+            return handed
+        return state
+
+    def hand_over(self) -> None:
+        """Leave the session to another connection file, with an empty namespace."""
+        state = _read(self._path)
+        self.remove()
+        if state is not None:
+            _write(self._handover, state.model_copy(update={"fresh": True, "execution_count": 0}))
 
     def write(self, state: State) -> None:
         """Replace the file at once; a full disk or a read-only folder costs only the memory."""
-        with contextlib.suppress(OSError):
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            draft = self._path.with_suffix(f".{os.getpid()}.tmp")
-            with open(draft, "w", opener=_private) as file:
-                file.write(state.model_dump_json())
-            draft.replace(self._path)
+        _write(self._path, state)
 
     def remove(self) -> None:
         """Forget the session, and files that dead kernels left long ago."""
@@ -65,6 +77,35 @@ class StateFile:
             for path in self._path.parent.glob("tci-*.json"):
                 if path.stat().st_mtime < time.time() - _STALE_SECONDS:
                     path.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> State | None:
+    try:
+        return State.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def _write(path: Path, state: State) -> None:
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        draft = path.with_suffix(f".{os.getpid()}.tmp")
+        with open(draft, "w", opener=_private) as file:
+            file.write(state.model_dump_json())
+        draft.replace(path)
+
+
+def _take_handover(path: Path) -> State | None:
+    """Return the state that was handed over lately; only one kernel gets it."""
+    mine = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        path.rename(mine)
+        age = time.time() - mine.stat().st_mtime
+        return _read(mine) if age < HANDOVER_SECONDS else None
+    except OSError:
+        return None
+    finally:
+        mine.unlink(missing_ok=True)
 
 
 def _private(path: str, flags: int) -> int:

@@ -177,13 +177,23 @@ def _end_servers(folder: Path) -> None:
             psutil.wait_procs([psutil.Process(pid)], timeout=DEADLINE)
 
 
+@pytest.fixture(params=["plain", "live"])
+def transport(request: pytest.FixtureRequest) -> str:
+    """Run a test over each transport; `plain_only` and `live_only` choose one."""
+    return str(request.param)
+
+
+plain_only = pytest.mark.parametrize("transport", ["plain"])
+live_only = pytest.mark.parametrize("transport", ["live"])
+
+
 @pytest.fixture
-def service_env(server: Server, tmp_path: Path) -> dict[str, str]:
+def service_env(server: Server, tmp_path: Path, transport: str) -> dict[str, str]:
     """Return the environment that points a kernel to the shared server."""
     return {
         "TCI_BASE_URL": server.url,
         "TCI_API_KEY": server.token,
-        "TCI_TRANSPORT": "plain",
+        "TCI_TRANSPORT": transport,
         "TCI_CONFIG": str(tmp_path / "no-config.toml"),
     }
 

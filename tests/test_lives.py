@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from conftest import Server, wait_until
+from conftest import Server, plain_only, wait_until
 from notebooks import Notebook
 
 
@@ -56,8 +56,11 @@ def test_shutdown_ends_the_session_that_the_kernel_made(notebook: Notebook, serv
     wait_until(lambda: set(server.sessions()) == before, deadline=5)
 
 
-def test_shutdown_during_a_cell_is_quick(notebook: Notebook) -> None:
+def test_shutdown_during_a_cell_is_quick(
+    open_notebook: Callable[..., Notebook], make_server: Callable[..., Server]
+) -> None:
     """A kernel goes before it is killed, also while a cell runs."""
+    notebook = open_notebook(TCI_BASE_URL=make_server().url)
     notebook.run("1")
     request = notebook.send("import time; time.sleep(60)")
     notebook.wait_for(request, "execute_input")
@@ -66,6 +69,7 @@ def test_shutdown_during_a_cell_is_quick(notebook: Notebook) -> None:
     assert process.wait(4.5) == 0
 
 
+@plain_only
 def test_sigterm_ends_kernel_and_session(notebook: Notebook, server: Server) -> None:
     """SIGTERM alone (VS Code sends no more) tidies up within two seconds."""
     before = set(server.sessions())
@@ -104,6 +108,7 @@ def test_a_vanished_parent_ends_kernel_and_session(
     wait_until(lambda: set(server.sessions()) == before, deadline=5)
 
 
+@plain_only
 def test_a_dead_session_is_said_and_replaced(notebook: Notebook) -> None:
     """The cell after a session's death says what is lost; the next one runs in a new session."""
     notebook.run("x = 1")
@@ -127,6 +132,7 @@ def test_an_expired_session_is_said_and_replaced(
     assert notebook.run("1").result == "1"
 
 
+@plain_only
 def test_a_server_that_is_killed_is_an_error_and_no_hang(
     open_notebook: Callable[..., Notebook], make_server: Callable[..., Server]
 ) -> None:

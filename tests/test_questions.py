@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from conftest import plain_only
 from notebooks import Notebook
 
 
@@ -84,6 +85,7 @@ def test_is_complete_follows_ipython(
     assert (reply["status"], reply.get("indent")) == (status, indent)
 
 
+@plain_only
 def test_comms_are_closed(notebook: Notebook) -> None:
     """A widget's comm is refused by the protocol's own means: it is closed."""
     message = notebook.client.session.msg(
@@ -94,6 +96,7 @@ def test_comms_are_closed(notebook: Notebook) -> None:
     assert closed["content"]["comm_id"] == "c1"
 
 
+@plain_only
 def test_only_what_works_is_advertised(notebook: Notebook) -> None:
     """kernel_info offers no debugger and no subshells, and fills language_info."""
     info = notebook.ask("kernel_info")
@@ -104,6 +107,7 @@ def test_only_what_works_is_advertised(notebook: Notebook) -> None:
     )
 
 
+@plain_only
 def test_what_is_not_advertised_is_refused(notebook: Notebook) -> None:
     """Debugger and subshell requests get an answer, so that nobody waits."""
     for kind, content in [

@@ -7,6 +7,7 @@ import secrets
 from importlib.resources import files as resources
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tci_kernel.agent.wire import MARK
 from tci_kernel.errors import InvalidResponse, ServiceError
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ def hidden_code(function: str, arguments: dict[str, Any], nonce: str, source: st
     far_side = resources("tci_kernel.transport").joinpath("far_side.py").read_text("utf-8")
     call = f"answer({function!r}, {json.dumps(arguments)!r}, {nonce!r})"
     text = f"{far_side}\n{source}\n{call}\n"
-    return f"exec(compile({text!r}, {_NAME!r}, 'exec'), {{'__name__': '_tci'}})"
+    # The mark keeps the live transport's agent from running it in the child.
+    return f"{MARK}\nexec(compile({text!r}, {_NAME!r}, 'exec'), {{'__name__': '_tci'}})"
 
 
 def hidden_answer(execution: Execution, nonce: str) -> Answer:

@@ -35,11 +35,15 @@ class Message(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What a cell gave: IOPub messages in their order, the failure, and pages to be shown."""
+    """What a cell gave: IOPub messages in their order, and what its reply says.
+
+    `payload` are pages to be shown; `expressions` the values of the request's user_expressions.
+    """
 
     messages: list[Message]
     failure: Failure | None = None
     payload: tuple[dict[str, Any], ...] = ()
+    expressions: dict[str, Any] | None = None
 
 
 class PlainTransport:
@@ -51,7 +55,7 @@ class PlainTransport:
         self._session = session
         self._counted: tuple[str | None, int] = (None, 0)
 
-    async def execute(self, code: str, execution_count: int) -> Result:
+    async def execute(self, code: str, execution_count: int, expressions: dict[str, str]) -> Result:
         """Run a person's cell; raises a `TCIError` if it could not be run or its end is unknown."""
         if self._session.fresh:
             await ask(self._session, "reset", {})
@@ -59,6 +63,8 @@ class PlainTransport:
         await self._synchronise(execution_count)
         result = await self._execute(code, execution_count)
         self._counted = (self._session.id, execution_count)
+        if expressions and result.failure is None:
+            return result._replace(expressions=await self._evaluate(expressions))
         return result
 
     async def _synchronise(self, execution_count: int) -> None:
@@ -79,7 +85,7 @@ class PlainTransport:
         answer = await ask(self._session, "run", {"code": code, "silent": silent})
         return _outputs(answer.outputs, execution_count)
 
-    async def expressions(self, user_expressions: dict[str, str]) -> dict[str, Any]:
+    async def _evaluate(self, user_expressions: dict[str, str]) -> dict[str, Any]:
         """Return the results of a request's `user_expressions`, by their names."""
         answer = await ask(self._session, "expressions", {"user_expressions": user_expressions})
         return answer.value if isinstance(answer.value, dict) else {}

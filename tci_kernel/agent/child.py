@@ -1,0 +1,142 @@
+"""Starts the child ipykernel inside the session, and answers its agent's one question.
+
+The agent sends this source down a socket, `link`, with these options: `execution_count` of the
+first cell, `folder` with the sockets, and `variables`, a file of pickles or None. The child then
+says on `link`, as JSON lines, which variables it could not take, and, whenever it is asked, what
+can still speak although no cell is running.
+
+Runs on Python 3.8 or newer with any ipykernel from 5 on; imports nothing of this package.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pickle
+import shutil
+import signal
+import sys
+import threading
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+#: Packages whose own threads and tasks never speak by themselves.
+QUIET = ("ipykernel", "IPython", "tornado", "zmq", "debugpy", "pydevd", "_pydevd_bundle")
+
+#: Names of threads that wait for work of the main loop.
+WAITING = ("asyncio_", "pydevd")
+
+
+def main(link: socket.socket, options: dict[str, Any]) -> None:
+    """Run a kernel as `python -m ipykernel_launcher` does, until it is shut down."""
+    # A KeyboardInterrupt during the imports would end a kernel that has just been started.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    link.set_inheritable(False)
+    os.register_at_fork(after_in_child=link.close)
+    _hide_launcher()
+    from ipykernel.kernelapp import IPKernelApp
+
+    app: Any = IPKernelApp.instance()
+    _drop_nothing(app)
+    app.initialize()
+    _count_from(app.shell, options["execution_count"])
+    lost = load_variables(options["variables"], app.shell.user_ns)
+    link.sendall(_line({"lost": lost}))
+    own = frozenset(threading.enumerate())
+    threading.Thread(
+        target=_answer,
+        args=(link, options["folder"], lambda: speakers(own, app.io_loop.asyncio_loop)),
+        daemon=True,
+    ).start()
+    app.start()
+
+
+def _hide_launcher() -> None:
+    """Leave sys.path and sys.argv as the stock launcher does."""
+    if sys.path[0] in ("", os.getcwd()):
+        del sys.path[0]
+    spec = find_spec("ipykernel_launcher")
+    if spec is not None and spec.origin:
+        sys.argv[0] = spec.origin
+
+
+def _drop_nothing(app: Any) -> None:
+    """Let output wait for the agent; by default ZeroMQ drops what is over a thousand messages."""
+    init_iopub = app.init_iopub
+
+    def init_unbounded(context: Any) -> None:
+        context.sndhwm = 0
+        init_iopub(context)
+
+    app.init_iopub = init_unbounded
+
+
+def _count_from(shell: Any, count: int) -> None:
+    """Make `count` the number of the next cell, with `In` as long as it then is."""
+    shell.execution_count = count
+    history = shell.history_manager
+    for inputs in (history.input_hist_parsed, history.input_hist_raw):
+        inputs.extend([""] * (count - len(inputs)))
+
+
+def load_variables(path: str | None, namespace: dict[str, Any]) -> dict[str, str]:
+    """Put the pickled variables of a file into a namespace; return why which one was lost."""
+    if path is None:
+        return {}
+    with open(path, "rb") as file:
+        together, alone = pickle.load(file)  # noqa: S301  the agent wrote it in its private folder
+    os.unlink(path)
+    try:
+        namespace.update(pickle.loads(together))  # noqa: S301
+    except Exception:
+        return {name: reason for name in alone if (reason := _load(alone, name, namespace))}
+    return {}
+
+
+def _load(pickles: dict[str, bytes], name: str, namespace: dict[str, Any]) -> str:
+    try:
+        namespace[name] = pickle.loads(pickles[name])  # noqa: S301
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def _answer(link: socket.socket, folder: str, speakers: Callable[[], dict[str, int]]) -> None:
+    """Answer until the agent is gone; then leave nothing of this session's work running."""
+    while link.recv(1):
+        link.sendall(_line(speakers()))
+    shutil.rmtree(folder, ignore_errors=True)
+    os.killpg(0, signal.SIGKILL)
+
+
+def speakers(own: frozenset[threading.Thread], loop: asyncio.AbstractEventLoop) -> dict[str, int]:
+    """Count the threads and the tasks of the main loop that the user's code has started."""
+    threads = [
+        thread
+        for thread in threading.enumerate()
+        if thread not in own
+        and thread is not threading.current_thread()
+        and not _quiet(type(thread).__module__)
+        and not thread.name.startswith(WAITING)
+    ]
+    tasks = [task for task in asyncio.all_tasks(loop) if not _quiet(_module(task))]
+    return {"threads": len(threads), "tasks": len(tasks)}
+
+
+def _module(task: asyncio.Task[Any]) -> str:
+    """Return the module in whose code a task's coroutine was written, as far as it tells."""
+    frame = getattr(task.get_coro(), "cr_frame", None)
+    return frame.f_globals.get("__name__", "") if frame else ""
+
+
+def _quiet(module: str) -> bool:
+    return module.partition(".")[0] in QUIET
+
+
+def _line(value: object) -> bytes:
+    return json.dumps(value).encode() + b"\n"

@@ -1,0 +1,128 @@
+"""Cells of other clients of the session, which run in the child too."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import sys
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from .ledger import new_header
+from .session import interrupts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .conversation import Conversation
+    from .pump import Pump
+    from .wire import Frames, JSONObject
+
+
+class ChildError(Exception):
+    """An error of the child, shown in the session as the child shows it."""
+
+    def __init__(self, value: str, lines: list[str]) -> None:
+        super().__init__(value)
+        self.lines = lines
+
+    def _render_traceback_(self) -> list[str]:
+        return self.lines
+
+
+class Result:
+    """A result of the child, displayed in the session as the child displays it."""
+
+    def __init__(self, content: JSONObject) -> None:
+        self.content = content
+
+    def _repr_mimebundle_(self, **_options: Any) -> tuple[JSONObject, JSONObject]:
+        return self.content["data"], self.content.get("metadata", {})
+
+
+def republish(ipython: Any, msg_type: str, content: JSONObject) -> None:
+    """Say one message of a foreign cell as the session's own."""
+    if msg_type == "stream":
+        stream = getattr(sys, content["name"])
+        stream.write(content["text"])
+        stream.flush()
+    elif msg_type == "clear_output":
+        ipython.display_pub.clear_output(content["wait"])
+    elif msg_type in ("display_data", "update_display_data"):
+        ipython.display_pub.publish(
+            data=content["data"],
+            metadata=content["metadata"],
+            transient=content.get("transient"),
+            update=msg_type == "update_display_data",
+        )
+
+
+def child_error(reply: JSONObject) -> ChildError:
+    """Return the error that makes the session's reply what the child's was."""
+    name = reply.get("ename", "Aborted")
+    text = reply.get("evalue", "The cell was not run, because the one before it failed.")
+    kind = type(name, (ChildError,), {})
+    error: ChildError = kind(text, reply.get("traceback") or [f"{name}: {text}"])
+    return error
+
+
+class ForeignCells:
+    """Runs cells of other clients in the child, and says in the session what the child says."""
+
+    def __init__(self, conversation: Conversation, pump: Pump, ipython: Any) -> None:
+        self.conversation = conversation
+        self.pump = pump
+        self.ipython = ipython
+
+    def run(self, code: str) -> Result | None:
+        """Run a cell in the child; its messages reach the relay's front ends too."""
+        with interrupts(self._interrupt), self._asked(code) as news:
+            return self._republish(news)
+
+    @contextlib.contextmanager
+    def _asked(self, code: str) -> Iterator[deque[tuple[str, Frames]]]:
+        """Ask the child to run a cell, and give what it says of it."""
+        header = new_header("execute_request", self.pump.identity.decode("utf-8", "replace"))
+        content = {"code": code, "silent": False, "store_history": True, "stop_on_error": False}
+        content.update(user_expressions={}, allow_stdin=False)
+        parts: list[JSONObject] = [header, {}, {}, content]
+        news: deque[tuple[str, Frames]] = deque()
+        with self.conversation.lock:
+            self.conversation.foreign[header["msg_id"]] = news
+            self.conversation.ask("shell", [json.dumps(part).encode() for part in parts])
+            if self.pump.state == "failed":
+                self.conversation.refuse()
+        self.pump.wake()
+        try:
+            yield news
+        finally:
+            del self.conversation.foreign[header["msg_id"]]
+
+    def _republish(self, news: deque[tuple[str, Frames]]) -> Result | None:
+        """Say what a foreign cell says, until it is idle and has its reply."""
+        result, error, missing = None, None, {"execute_reply", "idle"}
+        while missing:
+            msg_type, content = self._next(news)
+            if msg_type == "execute_result":
+                result = Result(content)
+            elif msg_type == "execute_reply":
+                error = content if content["status"] != "ok" else None
+            elif msg_type != "status":
+                republish(self.ipython, msg_type, content)
+            missing -= {msg_type, content.get("execution_state")}
+        if error is not None:
+            raise child_error(error)
+        return result
+
+    def _next(self, news: deque[tuple[str, Frames]]) -> tuple[str, JSONObject]:
+        """Wait for the next message."""
+        with self.conversation.lock:
+            # In bounded steps: an interrupt that comes just before a wait is seen after it.
+            while not news:
+                self.conversation.lock.wait(0.1)
+            msg_type, frames = news.popleft()
+        return msg_type, json.loads(frames[3])
+
+    def _interrupt(self, *_: object) -> None:
+        self.pump.process.signal(signal.SIGINT)

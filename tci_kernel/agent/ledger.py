@@ -1,0 +1,122 @@
+"""What the child was asked and has not finished."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import uuid
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .wire import Frames, JSONObject
+
+    Key = tuple[str, str]
+
+
+class Asked:
+    """A request that the child has not finished: with reply, where one is due, and idle."""
+
+    def __init__(self, channel: str, header: JSONObject, raw_header: bytes) -> None:
+        self.channel = channel
+        self.msg_type: str = header.get("msg_type", "")
+        self.raw_header = raw_header
+        self.replied = not self.msg_type.endswith("_request")
+        self.sent = self.busy = self.idle = False
+
+    def obituary(self, text: str, count: int, *, aborted: bool) -> Iterator[tuple[str, Frames]]:
+        """Yield the messages that end this request in the place of a child that is gone."""
+        error = {"ename": "DeadKernelError", "evalue": text, "traceback": [text]}
+        runs = self.msg_type == "execute_request"
+        if runs and not aborted:
+            yield "iopub", self.message("error", error)
+        if not self.replied:
+            reply: JSONObject = {"status": "aborted"} if aborted else {"status": "error", **error}
+            if runs:
+                reply.update(execution_count=count, user_expressions={}, payload=[])
+            yield self.channel, self.message(self.msg_type[: -len("request")] + "reply", reply)
+        if not self.idle:
+            yield "iopub", self.message("status", {"execution_state": "idle"})
+
+    def message(self, msg_type: str, content: JSONObject) -> Frames:
+        """Return a message whose parent is this request."""
+        session = json.loads(self.raw_header).get("session", "")
+        header = new_header(msg_type, session)
+        return [json.dumps(header).encode(), self.raw_header, b"{}", json.dumps(content).encode()]
+
+
+def new_header(msg_type: str, session: str) -> JSONObject:
+    """Return the header of a new message."""
+    return {
+        "msg_id": uuid.uuid4().hex,
+        "msg_type": msg_type,
+        "session": session,
+        "username": "tci",
+        "date": dt.datetime.now(dt.timezone.utc).isoformat(),
+        "version": "5.4",
+    }
+
+
+class Ledger:
+    """What the child was asked, has open and has counted."""
+
+    def __init__(self, count: int) -> None:
+        self.next_count = count
+        self.asked: dict[Key, Asked] = {}
+        self.comms: set[str] = set()
+
+    def ask(self, channel: str, frames: Frames) -> None:
+        """Note a message for the child; Jupyter's ids are unique on one channel only."""
+        header = json.loads(frames[0])
+        self._note_comm(header.get("msg_type", ""), frames)
+        if channel != "stdin":
+            self.asked[channel, header.get("msg_id", "")] = Asked(channel, header, frames[0])
+
+    def hear(self, channel: str, msg_type: str, parent: JSONObject, frames: Frames) -> None:
+        """Note a message of the child."""
+        self._note_comm(msg_type, frames)
+        if msg_type == "execute_input":
+            self.next_count = json.loads(frames[3]).get("execution_count", self.next_count) + 1
+        for key, asked in self._by_parent(channel, parent):
+            if msg_type == "status":
+                self._note_state(asked, json.loads(frames[3]).get("execution_state", ""))
+            elif channel != "iopub":
+                asked.replied = True
+            if asked.replied and asked.idle:
+                del self.asked[key]
+
+    def mark_sent(self) -> None:
+        """Note that all messages so far have reached the child."""
+        for asked in self.asked.values():
+            asked.sent = True
+
+    def _by_parent(self, channel: str, parent: JSONObject) -> list[tuple[Key, Asked]]:
+        """Return the request that a message answers; iopub tells its channel by its type only."""
+        channels = ("shell", "control") if channel == "iopub" else (channel,)
+        keys = [(name, parent.get("msg_id", "")) for name in channels]
+        found = [(key, self.asked[key]) for key in keys if key in self.asked]
+        return [(key, asked) for key, asked in found if asked.msg_type == parent.get("msg_type")]
+
+    def _note_state(self, asked: Asked, state: str) -> None:
+        asked.busy |= state == "busy"
+        asked.idle |= state == "idle"
+
+    def _note_comm(self, msg_type: str, frames: Frames) -> None:
+        if msg_type == "comm_open":
+            self.comms.add(json.loads(frames[3]).get("comm_id", ""))
+        elif msg_type == "comm_close":
+            self.comms.discard(json.loads(frames[3]).get("comm_id", ""))
+
+    def close(self, text: str, *, all_aborted: bool) -> list[tuple[str, Frames]]:
+        """End what a child that is gone was asked: the cell that ran fails, others are aborted."""
+        gone = [asked for asked in self.asked.values() if asked.sent]
+        runs = [asked for asked in gone if asked.msg_type == "execute_request"]
+        running = next((asked for asked in runs if asked.busy), runs[0] if runs else None)
+        self.asked = {key: asked for key, asked in self.asked.items() if not asked.sent}
+        self.comms.clear()
+        messages: list[tuple[str, Frames]] = []
+        for asked in gone:
+            aborted = all_aborted or (asked in runs and asked is not running)
+            messages += asked.obituary(text, self.next_count - 1, aborted=aborted)
+        return messages

@@ -1,0 +1,113 @@
+"""What the child has said, until the relay has it."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from .wire import Frames, JSONObject
+
+#: Bytes of messages in one frame, unless one message alone is longer.
+BATCH = 8 * 2**20
+
+#: Stands for stream text that was dropped.
+NOTE = "\n[… %d bytes of output dropped …]\n"
+
+
+class Held(NamedTuple):
+    """A message of the child that the relay may not have yet.
+
+    `parent` is the parent's id if this is stream text; `dropped` the bytes whose place it takes.
+    """
+
+    number: int
+    channel: str
+    frames: Frames
+    size: int
+    parent: str | None = None
+    dropped: int = 0
+
+
+class Outbox:
+    """The child's messages, numbered from 1, until they are acknowledged.
+
+    Over `limit` bytes the middle of stream text that was in no frame yet gives way to a line that
+    says how much; nothing else is ever dropped.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.size = 0
+        self.last = 0
+        self.sent = 0
+        self.held: OrderedDict[int, Held] = OrderedDict()
+        self.notes: dict[tuple[str | None, str], int] = {}
+
+    def add(self, channel: str, frames: Frames, parent: str | None = None) -> None:
+        """Hold one message; `parent` marks it as stream text of that request."""
+        self.last += 1
+        size = sum(map(len, frames)) + 64
+        self.held[self.last] = Held(self.last, channel, frames, size, parent)
+        self.size += size
+        if self.size > self.limit:
+            self._cut()
+
+    def acknowledge(self, number: int) -> None:
+        """Forget the messages up to `number`."""
+        while self.held and next(iter(self.held)) <= number:
+            self.size -= self.held.popitem(last=False)[1].size
+
+    def take(self) -> tuple[list[Held], bool]:
+        """Return what one frame can hold, and whether there is more."""
+        taken: list[Held] = []
+        size = 0
+        for message in self.held.values():
+            size += message.size
+            if taken and size > BATCH:
+                return taken, True
+            taken.append(message)
+            self.sent = max(self.sent, message.number)
+        self.sent = self.last
+        return taken, False
+
+    def _cut(self) -> None:
+        """Drop the oldest stream text, but its beginning, until a quarter of the room is free."""
+        excess = self.size - self.limit * 3 // 4
+        kept = 0
+        for message in [held for held in self.held.values() if self._can_drop(held)]:
+            kept += message.size
+            if kept > self.limit // 8:
+                excess -= self._shorten(message)
+            if excess <= 0:
+                break
+
+    def _can_drop(self, message: Held) -> bool:
+        return message.parent is not None and not message.dropped and message.number > self.sent
+
+    def _shorten(self, message: Held) -> int:
+        """Replace a text, or the middle of a huge one, by a note; return the bytes gained."""
+        content = json.loads(message.frames[3])
+        text = content.get("text", "")
+        keep = self.limit // 16 if len(text) > self.limit // 4 else 0
+        dropped = len(text.encode("utf-8", "replace")) - 2 * keep
+        stream = message.parent, content.get("name", "")
+        note = self.held.get(self.notes.get(stream, 0))
+        if keep:
+            start, end = text[:keep], text[-keep:]
+            return self._replace(message, dropped, {**content, "text": start + NOTE + end})
+        if note is None or note.number <= self.sent:
+            self.notes[stream] = message.number
+            return self._replace(message, dropped, {**content, "text": NOTE})
+        del self.held[message.number]
+        self.size -= message.size
+        return message.size + self._replace(note, note.dropped + dropped, {**content, "text": NOTE})
+
+    def _replace(self, held: Held, dropped: int, content: JSONObject) -> int:
+        content["text"] = content["text"].replace(NOTE, NOTE % dropped)
+        frames = [*held.frames[:3], json.dumps(content).encode()]
+        size = sum(map(len, frames)) + 64
+        self.held[held.number] = held._replace(frames=frames, size=size, dropped=dropped)
+        self.size += size - held.size
+        return held.size - size

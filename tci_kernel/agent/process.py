@@ -1,0 +1,191 @@
+"""One child ipykernel."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+import zmq
+
+from .shipped import CHILD
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .wire import Frames, JSONObject
+
+DELIMITER = b"<IDS|MSG>"
+CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
+
+#: Runs in the child: takes its source and options from the link that it inherits.
+LAUNCH = (
+    "import json, socket, sys; link = socket.socket(fileno=int(sys.argv.pop(1))); "
+    "source, options = json.loads(link.makefile().readline()); "
+    "exec(compile(source, '<tci child>', 'exec')); main(link, options)"
+)
+
+
+class Process:
+    """One child ipykernel: its process, its sockets (the pump's), its files in `folder`."""
+
+    def __init__(self, generation: int, folder: str, launch: JSONObject) -> None:
+        self.generation = generation
+        self.started = time.monotonic()
+        self.kernel_info: JSONObject | None = None
+        self.iopub_heard = False
+        self.pings: set[str] = set()
+        self.last_words = b""
+        self.replies = b""
+        self.address = os.path.join(folder, str(generation))
+        self.sockets: dict[str, Any] = {}
+        self.link, theirs = socket.socketpair()
+        self.link.sendall(json.dumps([CHILD, {**launch, "folder": folder}]).encode() + b"\n")
+        self.link.setblocking(False)
+        reading, writing = os.pipe()
+        os.set_blocking(reading, False)
+        self.output = open(reading, "rb", buffering=0)  # noqa: SIM115  closed by `close`
+        try:
+            self.popen = self._start(theirs, writing)
+        finally:
+            theirs.close()
+            os.close(writing)
+
+    def _start(self, link: socket.socket, output: int) -> subprocess.Popen[bytes]:
+        connection: JSONObject = {f"{name}_port": n for n, name in enumerate(CHANNELS, 1)}
+        # No key: the sockets are in a folder of the user's own, and unsigned is faster.
+        connection.update(transport="ipc", ip=self.address, key="", signature_scheme="hmac-sha256")
+        with open(f"{self.address}.json", "w") as file:
+            json.dump(connection, file)
+        environment = dict(os.environ)
+        environment.pop("JPY_PARENT_PID", None)
+        if os.getpid() != 1:
+            environment["JPY_PARENT_PID"] = str(os.getpid())
+        # As multiprocessing does, so that the child is started as the session was.
+        flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+        return subprocess.Popen(  # noqa: S603  the session's own interpreter
+            [sys.executable, *flags, "-c", LAUNCH, str(link.fileno()), "-f", file.name],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment,
+            pass_fds=[link.fileno()],
+            start_new_session=True,  # its own interrupts go to its whole process group
+        )
+
+    def connect(self, context: Any, identity: bytes) -> None:
+        """Connect to the sockets of the child, which may not be there yet."""
+        for port, channel in enumerate(CHANNELS[:4], 1):
+            kind = zmq.SUB if channel == "iopub" else zmq.DEALER
+            self.sockets[channel] = sock = context.socket(kind)
+            sock.linger = 0
+            sock.sndhwm = sock.rcvhwm = 0
+            sock.reconnect_ivl = 5
+            if channel == "iopub":
+                sock.subscribe(b"")
+            else:
+                sock.identity = identity
+            sock.connect(f"ipc://{self.address}-{port}")
+
+    def send(self, channel: str, frames: Frames) -> None:
+        """Send one message, unsigned."""
+        self.sockets[channel].send_multipart([DELIMITER, b"", *frames])
+
+    def receive(self) -> Iterator[tuple[str, Frames]]:
+        """Yield what has arrived, iopub first so that a reply comes after its outputs."""
+        for channel in ("iopub", "stdin", "shell", "control"):
+            for _ in range(1000):
+                try:
+                    parts = self.sockets[channel].recv_multipart(zmq.NOBLOCK)
+                except zmq.Again:
+                    break
+                frames = parts[parts.index(DELIMITER) + 2 :]
+                if len(frames) >= 4:  # noqa: PLR2004  header, parent, metadata, content
+                    yield channel, frames
+
+    def read_output(self) -> bool:
+        """Keep the end of what the child wrote past ipykernel; tell whether more can come."""
+        data = self.output.read(2**16)
+        self.last_words = (self.last_words + (data or b""))[-2000:]
+        return data != b""
+
+    def read_link(self) -> tuple[list[JSONObject], bool]:
+        """Return what the child answered, and whether it can answer again."""
+        try:
+            data = self.link.recv(2**16)
+        except BlockingIOError:
+            return [], True
+        except OSError:
+            data = b""
+        *lines, self.replies = (self.replies + data).split(b"\n")
+        return [json.loads(line) for line in lines], bool(data)
+
+    def ask(self) -> None:
+        """Ask what can still speak; the answer comes on the link."""
+        with contextlib.suppress(OSError):
+            self.link.send(b"?")
+
+    def signal(self, signum: int) -> None:
+        """Send a signal to the child and what it started in its process group."""
+        with contextlib.suppress(OSError):
+            os.killpg(self.popen.pid, signum)
+
+    def kill(self) -> None:
+        """End the child and everything below it."""
+        family = descendants(self.popen.pid)
+        for signum, patience in ((signal.SIGTERM, 0.2), (signal.SIGKILL, 5)):
+            self.signal(signum)
+            for pid in family:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signum)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.popen.wait(patience)
+
+    def close(self) -> None:
+        """Close what is open."""
+        for sock in self.sockets.values():
+            sock.close()
+        self.link.close()
+        self.output.close()
+
+    def epitaph(self) -> str:
+        """Say how the child ended, for a person to read."""
+        code = self.popen.returncode
+        if code >= 0:
+            cause = f"exit code {code}"
+        else:
+            cause = f"signal {signal.Signals(-code).name}"
+            if code == -signal.SIGKILL:
+                cause += ", probably because the session is out of memory"
+        words = self.last_words.decode("utf-8", "replace").strip()
+        return f"Python has died ({cause})." + (f" Its last words:\n{words}" if words else "")
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the processes below a process, where /proc tells."""
+    children: dict[int, list[int]] = defaultdict(list)
+    for name in filter(str.isdigit, os.listdir("/proc") if os.path.isdir("/proc") else ()):
+        with contextlib.suppress(OSError, ValueError), open(f"/proc/{name}/stat") as file:
+            children[int(file.read().rpartition(")")[2].split()[1])].append(int(name))
+    found, search = [], [pid]
+    while search:
+        below = children[search.pop()]
+        found += below
+        search += below
+    return found
+
+
+def resident(pid: int) -> int | None:
+    """Return the resident memory of a process in bytes, where /proc tells."""
+    try:
+        with open(f"/proc/{pid}/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return None

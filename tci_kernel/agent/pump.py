@@ -1,0 +1,271 @@
+"""The thread between the session and the child."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+import traceback
+import uuid
+from collections import deque
+from typing import TYPE_CHECKING
+
+import zmq
+
+from .ledger import new_header
+from .process import Process
+from .session import unload
+from .wire import NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .conversation import Conversation
+    from .wire import Frames, JSONObject
+
+#: Deaths in a row, without one answer, after which the child is given up.
+ATTEMPTS = 3
+
+#: Time for the answer to a last request to leave a session that ends. Seconds.
+LAST_WORD = 0.5
+
+#: Bytes of a folder's path that leave room for a socket's name: the whole may have 107.
+LONGEST_FOLDER = 90
+
+
+class Pump(threading.Thread):
+    """The one thread that owns the sockets, sends, and watches the child."""
+
+    def __init__(
+        self, conversation: Conversation, identity: str, folder: str, launch: JSONObject
+    ) -> None:
+        super().__init__(name=NAME, daemon=True)
+        self.conversation = conversation
+        self.identity = identity.encode()[:255] or uuid.uuid4().hex.encode()
+        self.launch = launch
+        self.folder = folder
+        self.on_end: Callable[[], None] = unload
+        self.state = "starting"
+        self.deaths = self.restarts = 0
+        self.ends_at: float | None = None
+        self.exits = False
+        self.orders: deque[Callable[[], None]] = deque()
+        self.bell, self.ear = socket.socketpair()
+        self.bell.setblocking(False)
+        self.ear.setblocking(False)
+        self.process = self._new_process(1)
+
+    def wake(self) -> None:
+        """Make the pump look at the inbox and its orders; any thread may."""
+        with contextlib.suppress(BlockingIOError):
+            self.bell.send(b"!")
+
+    def order(self, action: Callable[[], None]) -> None:
+        """Have something done in the pump's thread; any thread may."""
+        self.orders.append(action)
+        self.wake()
+
+    def run(self) -> None:
+        """Pump until the end, whatever happens."""
+        self.context = zmq.Context()
+        self._connect()
+        while self.state != "ended":
+            try:
+                self._turn()
+            except Exception:
+                self.deaths += 1
+                with self.conversation.lock:
+                    self.conversation.reason = traceback.format_exc()
+                self._respawn("The agent of this session had a fault. Variables are lost.")
+        self.context.term()
+
+    def _turn(self) -> None:
+        """Wait for anything to happen, and see to it."""
+        happened = dict(self.poller.poll(self._patience()))
+        if self.ear.fileno() in happened:
+            self.ear.recv(2**12)
+        while self.orders:
+            self.orders.popleft()()
+        if self.state in ("starting", "ready"):
+            self._hear()
+            self._send()
+            self._watch(happened)
+        if self.ends_at is not None and time.monotonic() >= self.ends_at:
+            self.finish()
+
+    def _patience(self) -> int:
+        """Return the milliseconds until something is due: a ping, a look at the child, the end."""
+        return 20 if self.state == "starting" else 200
+
+    def _connect(self) -> None:
+        """Watch the sockets and pipes of a process that has just been started."""
+        self.process.connect(self.context, self.identity)
+        self.poller = zmq.Poller()
+        files = [self.ear.fileno(), self.process.link.fileno(), self.process.output.fileno()]
+        for source in (*self.process.sockets.values(), *files):
+            self.poller.register(source, zmq.POLLIN)
+        self._ping()
+
+    def _ping(self) -> None:
+        """Ask for the kernel's info until the answer is heard on both shell and iopub."""
+        header = new_header("kernel_info_request", self.identity.decode("utf-8", "replace"))
+        self.process.pings.add(header["msg_id"])
+        self.process.send("shell", [json.dumps(header).encode(), b"{}", b"{}", b"{}"])
+
+    def _hear(self) -> None:
+        news = [(channel, frames) for channel, frames in self.process.receive()]
+        if not news:
+            return
+        with self.conversation.lock:
+            for channel, frames in news:
+                if not self._is_about_itself(channel, frames):
+                    self.conversation.hear(channel, frames)
+            self.conversation.lock.notify_all()
+
+    def _is_about_itself(self, channel: str, frames: Frames) -> bool:
+        """See to what the child says of its own start, which is nothing for the relay."""
+        if self.process.pings and json.loads(frames[1]).get("msg_id") in self.process.pings:
+            self._note_ping(channel, frames)
+            return True
+        return self.state == "starting"
+
+    def _note_ping(self, channel: str, frames: Frames) -> None:
+        if channel == "shell":
+            self.process.kernel_info = json.loads(frames[3])
+        else:
+            self.process.iopub_heard = True
+        if self.state == "starting" and self.process.kernel_info and self.process.iopub_heard:
+            self.state = "ready"
+            self.deaths = 0
+
+    def _send(self) -> None:
+        if self.state == "starting":
+            self._ping_again()
+            return
+        with self.conversation.lock:
+            asked = list(self.conversation.inbox)
+            self.conversation.inbox.clear()
+            self.conversation.ledger.mark_sent()
+        for channel, frames in asked:
+            self.process.send(channel, frames)
+
+    def _ping_again(self) -> None:
+        """Ping once more where a reply came, but nothing on iopub: it was not yet connected."""
+        if self.process.kernel_info:
+            self._ping()
+
+    def _watch(self, happened: dict[object, int]) -> None:
+        """Read the child's pipes, and notice its death."""
+        process = self.process
+        if process.output.fileno() in happened and not process.read_output():
+            self.poller.unregister(process.output.fileno())
+        if process.link.fileno() in happened:
+            self._read_link()
+        if process.popen.poll() is not None:
+            self._bury()
+
+    def _read_link(self) -> None:
+        answers, goes_on = self.process.read_link()
+        if not goes_on:
+            self.poller.unregister(self.process.link.fileno())
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.popen.wait(0.3)
+        with self.conversation.lock:
+            for answer in answers:
+                if "lost" in answer:
+                    self.conversation.lost = answer["lost"]
+                else:
+                    self.conversation.speakers = answer
+            self.conversation.lock.notify_all()
+
+    def _bury(self) -> None:
+        """Tell of the child's death, and start another, unless it never lives."""
+        time.sleep(0.02)  # what it said last is still on its way through the sockets
+        self._hear()
+        self.process.read_output()
+        self.process.kill()
+        self.deaths += 1
+        epitaph = self.process.epitaph()
+        text = f"{epitaph}\nVariables are lost; the session, its files and packages are kept."
+        with self.conversation.lock:
+            self.conversation.reason = epitaph
+        self._respawn(text)
+
+    def _respawn(self, text: str, *, aborted: bool = False) -> None:
+        """Replace the child, and end what the former was asked."""
+        self.process.kill()
+        self.process.close()
+        with self.conversation.lock:
+            self.conversation.bury(text, all_aborted=aborted)
+            try:
+                self._start_anew()
+            except (OSError, RuntimeError) as error:
+                self.state = "failed"
+                self.poller = zmq.Poller()
+                self.poller.register(self.ear.fileno(), zmq.POLLIN)
+                self.conversation.reason = f"Python cannot be started in this session: {error}"
+                self.conversation.refuse()
+            self.conversation.lock.notify_all()
+
+    def _start_anew(self) -> None:
+        if self.deaths >= ATTEMPTS:
+            raise RuntimeError(self.conversation.reason)
+        self.launch.update(execution_count=self.conversation.ledger.next_count, variables=None)
+        self.process = self._new_process(self.process.generation + 1)
+        self._connect()
+        self.state = "starting"
+
+    def _new_process(self, generation: int) -> Process:
+        return Process(generation, self.folder, self.launch)
+
+    def restart(self, count: int) -> None:
+        """Replace the child by a fresh one that counts from `count`."""
+        self.deaths = 0
+        with self.conversation.lock:
+            self.conversation.reason = ""
+            self.conversation.ledger.next_count = count
+            self.conversation.inbox.clear()
+            self.conversation.ledger.mark_sent()
+        self._shut_down()
+        self._respawn("Restarted.", aborted=True)
+        with self.conversation.lock:
+            self.restarts += 1
+            self.conversation.lock.notify_all()
+
+    def _shut_down(self) -> None:
+        """Let the child run its exit functions, if it is idle and so can listen."""
+        if self.state != "ready" or self.conversation.ledger.asked:
+            return
+        header = json.dumps(new_header("shutdown_request", "")).encode()
+        self.process.send("control", [header, b"{}", b"{}", b'{"restart": true}'])
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.popen.wait(0.5)
+
+    def finish(self) -> None:
+        """End the child and this thread, and leave nothing behind."""
+        self._shut_down()
+        self.process.kill()
+        self.process.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        with self.conversation.lock:
+            self.conversation.bury("The session has ended.", all_aborted=True)
+            self.state = "ended"
+            self.conversation.lock.notify_all()
+        self.on_end()
+        if self.exits:
+            threading.Timer(LAST_WORD, os._exit, [0]).start()
+
+
+def private_folder() -> str:
+    """Make a folder of the user's own with a path that is short enough for sockets."""
+    folder = tempfile.mkdtemp(prefix="tci-")
+    if len(os.fsencode(folder)) < LONGEST_FOLDER:
+        return folder
+    os.rmdir(folder)
+    return tempfile.mkdtemp(prefix="tci-", dir="/tmp")

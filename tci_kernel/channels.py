@@ -1,0 +1,102 @@
+"""Whole messages on the kernel's Jupyter sockets, as the bytes that they are.
+
+The relay hands messages on without packing them again: only the signature is this kernel's own.
+Whoever asked is remembered by channel and message id, because ids are unique on one channel only.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from jupyter_client.session import DELIM
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tci_kernel.kernel import TCIKernel
+    from tci_kernel.transport.message import Channel, Message
+
+Frames = tuple[bytes, ...]
+
+
+class Incoming(NamedTuple):
+    """A front end's message: who sent it, its header and content, and all frames as bytes."""
+
+    identities: list[bytes]
+    header: dict[str, Any]
+    content: dict[str, Any]
+    frames: Frames
+
+
+class Channels:
+    """Receives and sends on the sockets of one kernel."""
+
+    def __init__(self, kernel: TCIKernel) -> None:
+        self._kernel = kernel
+        self._session = kernel.session
+        self._askers: dict[tuple[str, str], list[bytes]] = {}
+
+    def peek(self, raw: Sequence[Any]) -> dict[str, Any]:
+        """Return the header of a message that will be deserialised again; raises ValueError."""
+        _, frames = self._session.feed_identities(list(raw), copy=False)
+        header: dict[str, Any] = self._session.deserialize(frames, content=False, copy=False)[
+            "header"
+        ]
+        return header
+
+    def receive(self, channel: Channel, raw: Sequence[Any]) -> Incoming:
+        """Return a message whose signature is good, and remember who sent it.
+
+        Raises ValueError or TypeError for a message that nobody could have sent properly.
+        """
+        identities, frames = self._session.feed_identities(list(raw), copy=False)
+        message = self._session.deserialize(frames, content=True, copy=False)
+        self.remember(channel, message["header"]["msg_id"], identities)
+        whole = tuple(bytes(frame.bytes) for frame in frames[1:])
+        return Incoming(identities, message["header"], message["content"], whole)
+
+    def remember(self, channel: str, message_id: str, identities: list[bytes]) -> None:
+        """Remember who asked something that a reply or an input_request will answer."""
+        self._askers[channel, message_id] = identities
+
+    def forget(self, channel: str, message_id: str) -> None:
+        """Forget who asked for something that is finished."""
+        self._askers.pop((channel, message_id), None)
+
+    def send(self, message: Message) -> None:
+        """Send a message of the child to whom it concerns, unchanged."""
+        if message.channel == "iopub":
+            topic = self._kernel._topic(message.msg_type)  # noqa: SLF001  the base class's seam
+            self._kernel.iopub_socket.send_multipart(self._signed([topic], message.frames))
+            return
+        asked_on = "shell" if message.channel == "stdin" else message.channel
+        signed = self._signed(self._asker(asked_on, message.parent_header), message.frames)
+        self._send_on(message.channel, signed)
+
+    def reply(self, channel: str, incoming: Incoming, kind: str, content: dict[str, Any]) -> None:
+        """Send a reply of this side's own to a front end's request."""
+        parent = {"header": incoming.header}
+        message = self._session.msg(kind, content, parent=parent)
+        signed = self._session.serialize(message, ident=incoming.identities)
+        self._send_on(channel, signed)
+
+    def _send_on(self, channel: str, signed: list[bytes]) -> None:
+        match channel:
+            case "shell":
+                self._kernel.shell_reply_socket.send_multipart(signed)
+            case "control":
+                stream = self._kernel.control_stream
+                self._kernel.control_thread.io_loop.add_callback(stream.send_multipart, signed)
+            case "stdin":
+                self._kernel.stdin_stream.send_multipart(signed)
+
+    def _asker(self, channel: str, parent: dict[str, Any]) -> list[bytes]:
+        """Return who sent a request: where an earlier process got it, its Jupyter session's id.
+
+        That is what `jupyter_client` and Jupyter Server take as the identity of their sockets.
+        """
+        identities = self._askers.get((channel, parent.get("msg_id", "")))
+        return identities or [str(parent.get("session", "")).encode()]
+
+    def _signed(self, identities: list[bytes], frames: Frames) -> list[bytes]:
+        return [*identities, DELIM, self._session.sign(list(frames[:4])), *frames]

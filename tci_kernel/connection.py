@@ -1,0 +1,120 @@
+"""A kernel's session and the way to it: opened by the first cell, left at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from tci_kernel.client import TCIClient
+from tci_kernel.errors import LiveRefused, TCIError
+from tci_kernel.relay import Relay
+from tci_kernel.session import Session
+from tci_kernel.state import HANDOVER_SECONDS
+from tci_kernel.transport.plain import PlainTransport
+
+if TYPE_CHECKING:
+    from tci_kernel.cell import Transport
+    from tci_kernel.kernel import TCIKernel
+    from tci_kernel.state import StateFile
+
+_FALLBACK = (
+    "TCI: this session cannot do live transport ({reason}), so output comes when a cell ends, and "
+    "there are no input() and widgets. TCI_TRANSPORT=plain chooses that silently."
+)
+
+
+class Connection:
+    """The session of one kernel, and the transport that the settings and the session allow."""
+
+    def __init__(self, kernel: TCIKernel, remembered: StateFile) -> None:
+        self._kernel = kernel
+        self.session = Session(TCIClient(), remembered)
+        self.relay: Relay | None = None
+        self._plain: PlainTransport | None = None
+        self._opening = asyncio.Lock()
+
+    @property
+    def transport_name(self) -> str:
+        """What cells travel by, or will."""
+        if self.relay is not None:
+            return Relay.name
+        return PlainTransport.name if self._plain is not None else self._wanted
+
+    @property
+    def _wanted(self) -> str:
+        return self.session.client.settings.transport
+
+    async def open(self) -> tuple[Transport, list[str]]:
+        """Return the way to the session, opened if need be, and what the user is to know of it.
+
+        Raises a `TCIError` if there is none.
+        """
+        async with self._opening:
+            if self.relay is not None and self.relay.open:
+                return self.relay, []
+            if self._wanted == "plain" or (self._plain is not None and self.session.id is not None):
+                return self._open_plain(), []
+            try:
+                return await self._open_relay()
+            except LiveRefused as error:
+                if self._wanted == "live":
+                    raise
+                return self._open_plain(), [_FALLBACK.format(reason=error)]
+
+    def _open_plain(self) -> PlainTransport:
+        self._plain = self._plain or PlainTransport(self.session)
+        return self._plain
+
+    async def _open_relay(self) -> tuple[Transport, list[str]]:
+        relay = Relay(self._kernel, self.session)
+        hello = await relay.start(max(1, self._kernel.execution_count))
+        if self.session.fresh and not hello.fresh:
+            await relay.restart()
+        self.session.remember(fresh=False)
+        self.relay, self._plain = relay, None
+        if not hello.not_moved:
+            return relay, []
+        names = ", ".join(sorted(hello.not_moved)[:10])
+        return relay, [f"TCI: these variables of the session could not be taken along: {names}."]
+
+    async def question(self, function: str, arguments: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the session's answer in plain transport; the relay hands questions on itself."""
+        return await self._plain.question(function, arguments) if self._plain is not None else None
+
+    async def resume(self) -> None:
+        """Find the child of an earlier process of this kernel, and hear what it has said since."""
+        if self.session.id is not None and not self.session.fresh and self._wanted != "plain":
+            with contextlib.suppress(TCIError):
+                await self.open()
+
+    async def restart(self, timeout: float) -> None:
+        """Give the next process of this kernel an empty namespace, at once if that can be had."""
+        fresh = True
+        if self.relay is not None:
+            with contextlib.suppress(TCIError, asyncio.TimeoutError):
+                await asyncio.wait_for(self.relay.restart(), timeout)
+                fresh = False
+        self.session.remember(fresh=fresh, execution_count=0)
+
+    async def end(self, timeout: float) -> None:
+        """End what this kernel made: the child, and the session if it is this kernel's own."""
+        if self.relay is None:
+            await self.session.end(timeout)
+            return
+        with contextlib.suppress(TCIError, asyncio.TimeoutError):
+            await asyncio.wait_for(self.relay.end(exit_session=self.session.owned), timeout)
+        self.session.forget()
+
+    async def leave(self, timeout: float) -> None:
+        """End in a while, unless a kernel comes back: SIGTERM may be a restart.
+
+        Plain transport has nobody on the far side who could wait.
+        """
+        if self.relay is None:
+            await self.session.end(timeout)
+            return
+        with contextlib.suppress(TCIError, asyncio.TimeoutError):
+            ending = self.relay.end(delay=HANDOVER_SECONDS, exit_session=self.session.owned)
+            await asyncio.wait_for(ending, timeout)
+        self.session.hand_over()

@@ -1,0 +1,339 @@
+"""Between the front ends' sockets and the live transport: which message goes where.
+
+All that concerns the user's Python is handed on as it is. A cell with `%tci` lines is begun on
+this side; the rest of it runs in the child under the same parent, and its reply comes back here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from jupyter_client.session import DELIM
+
+from tci_kernel import magics
+from tci_kernel.channels import Channels, Incoming
+from tci_kernel.errors import TCIError
+from tci_kernel.transport.failure import Failure, from_exception
+from tci_kernel.transport.live import LiveTransport
+from tci_kernel.transport.plain import Result
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tci_kernel.kernel import TCIKernel
+    from tci_kernel.session import Session
+    from tci_kernel.transport.frames import Hello
+    from tci_kernel.transport.message import Channel, Message
+
+#: What this kernel answers itself although a child is there.
+_ANSWERED_HERE = frozenset({"connect_request", "shutdown_request"})
+
+#: What is handed on from the control channel; it is the child's to answer.
+_HANDED_ON_CONTROL = frozenset(
+    {
+        "debug_request",
+        "kernel_info_request",
+        "usage_request",
+        "create_subshell_request",
+        "delete_subshell_request",
+        "list_subshell_request",
+    }
+)
+
+#: The user is told that a cell does not heed an interrupt after so many seconds.
+_PATIENCE = 10.0
+
+#: Lets the child's count pass over a cell that it did not get.
+_SKIP = (
+    "(lambda shell: [cells.append('') for cells in (shell.history_manager.input_hist_parsed, "
+    "shell.history_manager.input_hist_raw)] and setattr(shell, 'execution_count', {count}))"
+    "(get_ipython())"
+)
+
+
+class Begun:
+    """A cell that this side began, and whose reply it gives: finished by reply *and* idle."""
+
+    def __init__(self) -> None:
+        self.finished: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._reply: dict[str, Any] | None = None
+        self._idle = False
+
+    def hears(self, message: Message) -> bool:
+        """Take what is not for the front end, which gets state, input and reply from this side."""
+        if message.msg_type == "execute_reply":
+            self._reply = message.content
+        elif message.msg_type == "status":
+            self._idle |= message.content["execution_state"] == "idle"
+        elif message.msg_type != "execute_input":
+            return False
+        if self._reply is not None and self._idle and not self.finished.done():
+            self.finished.set_result(self._reply)
+        return True
+
+
+class Relay:
+    """Hands messages on between the front ends of one kernel and the child of its session."""
+
+    name = "live"
+
+    def __init__(self, kernel: TCIKernel, session: Session) -> None:
+        self._kernel = kernel
+        self._session = session
+        self._channels = Channels(kernel)
+        self._live = LiveTransport(session, self._deliver, self._notify, self._ended)
+        self._open = False
+        self._asked: dict[tuple[str, str], Incoming] = {}
+        self._begun: dict[str, Begun] = {}
+        self._internal: set[str] = set()
+        self._failed = False
+        self._count = 0
+        self._changed = asyncio.Event()
+
+    # -- life --
+
+    @property
+    def open(self) -> bool:
+        """Whether messages are handed on."""
+        return self._open
+
+    @property
+    def working(self) -> bool:
+        """Whether a request of a front end is not finished."""
+        return bool(self._asked or self._begun)
+
+    async def start(self, execution_count: int) -> Hello:
+        """Start the child, or find the one that runs; from then on hand on.
+
+        Raises `LiveRefused` if the session cannot do it, else the `TCIError` of the request.
+        """
+        asked_by = self._kernel.get_parent("shell").get("header", {}).get("session", "")
+        hello = await self._live.start(execution_count, jupyter_session=asked_by)
+        self._open = True
+        self._count = execution_count - 1
+        return hello
+
+    async def restart(self) -> None:
+        """Replace the child by a fresh one."""
+        await self._live.restart()
+
+    async def end(self, *, delay: float = 0.0, exit_session: bool) -> None:
+        """End the child, and the session's process with it if told so."""
+        self._open = False
+        await self._live.end(delay=delay, exit_session=exit_session)
+
+    async def status(self) -> dict[str, Any]:
+        """Return processes, memory and versions of the far side."""
+        return await self._live.status()
+
+    # -- from the front ends to the child --
+
+    def peek(self, raw: Sequence[Any]) -> dict[str, Any]:
+        """Return the header of a message; raises ValueError for a broken one."""
+        return self._channels.peek(raw)
+
+    def takes_control(self, raw: Sequence[Any]) -> bool:
+        """Tell whether a message on control is for the child."""
+        try:
+            return self.peek(raw)["msg_type"] in _HANDED_ON_CONTROL
+        except (ValueError, TypeError, KeyError):
+            return False
+
+    def takes(self, raw: Sequence[Any], *, aborting: bool) -> bool:
+        """Tell whether a message on shell is for the child; raises ValueError for a broken one."""
+        kind = self.peek(raw)["msg_type"]
+        if kind in _ANSWERED_HERE:
+            return False
+        if kind == "execute_request" and aborting:
+            return False
+        return not self._has_magics(kind, raw)
+
+    def _has_magics(self, kind: str, raw: Sequence[Any]) -> bool:
+        """Tell whether a cell has `%tci` lines, or a question is about one."""
+        if kind not in {"execute_request", "complete_request", "inspect_request"}:
+            return False
+        frames = [bytes(frame.bytes) for frame in raw]
+        if not any(b"tci" in frame or b"%" in frame for frame in frames[-4:]):
+            return False
+        content = self._kernel.session.unpack(frames[frames.index(DELIM) + 5])
+        if kind != "execute_request":
+            return magics.line_at(content["code"], content["cursor_pos"]) is not None
+        try:
+            return bool(magics.split(content["code"]).magics)
+        except TCIError:
+            return True  # to be said on this side
+
+    def pass_on(self, channel: Channel, raw: Sequence[Any]) -> None:
+        """Hand a front end's message on to the child."""
+        try:
+            incoming = self._channels.receive(channel, raw)
+        except (ValueError, TypeError, KeyError):
+            self._kernel.log.exception("A message on %s that nobody could have sent.", channel)
+            return
+        if channel != "stdin":
+            if not self._asked:
+                self._failed = False
+            self._asked[channel, incoming.header["msg_id"]] = incoming
+        self._live.pass_on(channel, incoming.frames)
+
+    async def quiet(self) -> bool:
+        """Wait until the child has finished its cells; False if one failed that aborts others."""
+        while any(asked.header["msg_type"] == "execute_request" for asked in self._asked.values()):
+            self._changed.clear()
+            await self._changed.wait()
+        return not self._failed
+
+    async def execute(self, code: str, execution_count: int, expressions: dict[str, str]) -> Result:
+        """Run the rest of a cell that was begun on this side; its outputs go straight on."""
+        del execution_count, expressions  # the child counts by itself, and has the whole request
+        parent = self._kernel.get_parent("shell")
+        message_id = parent["header"]["msg_id"]
+        self._channels.remember("shell", message_id, self._kernel.asker_of_cell)
+        begun = self._begun[message_id] = Begun()
+        content = {**parent["content"], "code": code}
+        self._send("shell", parent["header"], parent["metadata"], content)
+        try:
+            return _result(await begun.finished)
+        finally:
+            self._begun.pop(message_id, None)
+            self._channels.forget("shell", message_id)
+
+    def synchronise(self, execution_count: int) -> None:
+        """Let the child count a cell that it did not get, as one of `%tci` lines only."""
+        if execution_count <= self._count:
+            return
+        self._count = execution_count
+        code = _SKIP.format(count=execution_count + 1)
+        content = {"code": code, "silent": True, "store_history": False, "user_expressions": {}}
+        header = self._kernel.session.msg_header("execute_request")
+        self._internal.add(header["msg_id"])
+        self._send("shell", header, {}, {**content, "allow_stdin": False, "stop_on_error": False})
+
+    def interrupt(self) -> None:
+        """Interrupt the child's cell; say so if it does not heed that."""
+        header = self._kernel.session.msg_header("interrupt_request")
+        self._internal.add(header["msg_id"])
+        self._send("control", header, {}, {})
+
+        if running := self._cells():
+            self._kernel.io_loop.call_later(_PATIENCE, self._tell_uninterruptible, running[0])
+
+    def _tell_uninterruptible(self, message_id: str) -> None:
+        if message_id in self._cells():
+            self._notify(
+                "TCI: the cell does not react to the interrupt; it may be in code that cannot be "
+                "interrupted. Restart the kernel to end it: files and packages are kept."
+            )
+
+    def _send(
+        self, channel: Channel, header: Any, metadata: dict[str, Any], content: dict[str, Any]
+    ) -> None:
+        pack = self._kernel.session.pack
+        self._live.pass_on(channel, (pack(header), b"{}", pack(metadata), pack(content)))
+
+    # -- from the child to the front ends --
+
+    def _deliver(self, message: Message) -> None:
+        """Hand a message of the child to whom it concerns."""
+        parent = message.parent_header.get("msg_id", "")
+        is_reply = message.channel in {"shell", "control"}
+        if parent in self._internal:
+            return
+        if is_reply and message.msg_type == "execute_reply":
+            self._note_cell(message)
+        begun = self._begun.get(parent)
+        if begun is not None and message.channel != "stdin" and begun.hears(message):
+            return
+        self._channels.send(message)
+        if is_reply:
+            self._finished(message.channel, parent)
+        elif message.msg_type == "status" and message.content["execution_state"] == "idle":
+            self._forget_comm(parent)
+
+    def _finished(self, channel: str, message_id: str) -> None:
+        self._asked.pop((channel, message_id), None)
+        self._channels.forget(channel, message_id)
+        self._changed.set()
+
+    def _forget_comm(self, message_id: str) -> None:
+        """Note the end of a message that has no reply."""
+        asked = self._asked.get(("shell", message_id))
+        if asked is not None and not asked.header["msg_type"].endswith("_request"):
+            self._finished("shell", message_id)
+
+    def _note_cell(self, message: Message) -> None:
+        """Learn from a cell's reply: its number, and whether those behind it are aborted."""
+        count = message.content.get("execution_count")
+        if isinstance(count, int):
+            self._kernel.execution_count = self._count = count
+            self._session.execution_count = count
+        asked = self._asked.get(("shell", message.parent_header.get("msg_id", "")))
+        if asked is not None and message.content.get("status") == "error":
+            self._failed |= bool(asked.content.get("stop_on_error", True))
+
+    # -- what this side says --
+
+    def _cells(self) -> list[str]:
+        """Return the ids of the cells that are not finished, the oldest first."""
+        asked = [
+            message_id
+            for (_, message_id), incoming in self._asked.items()
+            if incoming.header["msg_type"] == "execute_request"
+        ]
+        return [*self._begun, *asked]
+
+    def _notify(self, text: str) -> None:
+        """Tell the user something, in the cell that runs."""
+        running = self._cells()
+        if not running:
+            self._kernel.log.warning("%s", text)
+            return
+        incoming = self._asked.get(("shell", running[0]))
+        header = incoming.header if incoming else self._kernel.get_parent("shell")["header"]
+        self._publish("stream", {"name": "stderr", "text": f"{text}\n"}, header)
+
+    def _ended(self, error: TCIError) -> None:
+        """End all that is under way, because the transport has ended for good."""
+        self._open = False
+        self._failed = True
+        if self._session.id is not None:
+            self._kernel.log.warning("The live transport has ended: %s", error)
+        for begun in self._begun.values():
+            if not begun.finished.done():
+                begun.finished.set_exception(error)
+        asked, self._asked = self._asked, {}
+        failure = from_exception(error)
+        for (channel, message_id), incoming in asked.items():
+            with contextlib.suppress(Exception):
+                self._bury(channel, incoming, failure)
+            self._channels.forget(channel, message_id)
+        self._changed.set()
+
+    def _bury(self, channel: str, incoming: Incoming, failure: Failure) -> None:
+        """Answer one request that the child can no longer answer."""
+        header, kind = incoming.header, incoming.header["msg_type"]
+        if kind == "execute_request":
+            self._publish("error", failure.content, header)
+        if kind.endswith("_request"):
+            content = {"status": "error", **failure.content}
+            if kind == "execute_request":
+                content["execution_count"] = self._kernel.execution_count
+            self._channels.reply(channel, incoming, kind.replace("_request", "_reply"), content)
+        self._publish("status", {"execution_state": "idle"}, header)
+
+    def _publish(self, kind: str, content: dict[str, Any], parent: dict[str, Any]) -> None:
+        session, socket = self._kernel.session, self._kernel.iopub_socket
+        topic = self._kernel._topic(kind)  # noqa: SLF001  the base class's seam
+        session.send(socket, kind, content, parent={"header": parent}, ident=topic)
+
+
+def _result(reply: dict[str, Any]) -> Result:
+    """Return what a begun cell's reply says; its outputs have been sent already."""
+    payload = tuple(reply.get("payload") or ())
+    if reply.get("status") == "ok":
+        return Result([], None, payload, reply.get("user_expressions"))
+    lines = reply.get("traceback") or []
+    ename = str(reply.get("ename", "Aborted"))
+    return Result([], Failure(ename, str(reply.get("evalue", "")), lines), payload)

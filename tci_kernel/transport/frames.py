@@ -1,0 +1,271 @@
+"""What the agent says, and the wire between it and the relay.
+
+A request is one `execute` of the service; its code calls the agent, which prints one piece.
+
+    relay                                          agent, in the session
+    boot(BootOptions)    ── tci_kernel.agent ──►   starts the child, says Hello
+    encode(Exchange)     ── messages 4, 5 ──►      hands them to the child, waits for news
+    parse, Assembler     ◄── messages 17-23 ──     keeps them until acknowledged
+    encode(Exchange)     ── acknowledged 23 ──►    forgets them
+
+**Request**: `# tci-agent` and one call whose argument is the nonce of the request and a packed
+head with messages, compressed, in base64. One that is too long for code travels as a file of the
+request, which the agent deletes before anything else. A session without agent answers so, and
+`parse` raises `AgentMissing`: nothing was passed on.
+
+**Packed**: the length of the head (4 bytes, big-endian), the head (JSON), then the bytes of all
+messages. `head["messages"]` lists `[number, channel, [length, ...]]` of each: header, parent
+header, metadata, content and buffers as they are on Jupyter's own wire, without signature.
+
+**Piece**: `<tci 1 NONCE BATCH OFFSET TOTAL CRC ENCODING BASE64>` on a line of its own, among any
+other text. OFFSET and TOTAL count bytes of the batch, which is one packed frame (`zlib` or `raw`);
+CRC is the CRC-32 of this piece. A batch longer than `limit` is fetched by `encode(Fetch)` from
+`Assembler.offset` on; the agent keeps the latest batch as it is, and answers with a new one (from
+offset 0) if it is asked for an older.
+
+**Numbers**: the relay numbers its messages from 1 without gaps and sends again whatever is above
+`Frame.accepted`; the agent drops what it has seen. The agent's numbers rise but may skip: a
+message whose number is not above the last acknowledged one is a repetition. Acknowledge
+`Frame.last`. Any request may be sent again unchanged: operations carry an id and act once.
+
+**Relays**: each local kernel process draws its own id. A new one takes over with its first
+request: it gets all that is not acknowledged; the former is told `superseded` and must stop.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import zlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from tci_kernel.errors import InvalidResponse
+from tci_kernel.transport.message import Channel, JSONObject, Message, json_object
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: Most bytes of one frame, compressed or not: a bomb ends here.
+MAX_FRAME = 256 * 2**20
+
+_PIECE = re.compile(
+    r"<tci 1 (?P<nonce>[0-9a-f]{1,32}) (?P<batch>[0-9]{1,18}) (?P<offset>[0-9]{1,12})"
+    r" (?P<total>[0-9]{1,12}) (?P<crc>[0-9a-f]{8}) (?P<encoding>raw|zlib)"
+    r" (?P<data>[A-Za-z0-9+/]*={0,2})>"
+)
+
+
+class FrameError(InvalidResponse):
+    """What the session printed is no frame, or a damaged one; ask again, in smaller pieces."""
+
+
+class AgentMissing(FrameError):
+    """The session has no agent, because its process is new; nothing was passed on."""
+
+    may_have_run = False
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a batch, as it was printed: whole and undamaged."""
+
+    batch: int
+    offset: int
+    total: int
+    compressed: bool
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Child:
+    """The child ipykernel: it is `starting`, `ready`, `ended`, or `failed` with a reason."""
+
+    state: Literal["starting", "ready", "ended", "failed"]
+    generation: int
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Idle:
+    """What can still speak although no request is running."""
+
+    threads: int
+    tasks: int
+    comms: int
+
+    def __bool__(self) -> bool:
+        return bool(self.threads or self.tasks or self.comms)
+
+
+@dataclass(frozen=True)
+class Hello:
+    """What the agent says of itself and its session when it is booted.
+
+    `refusal` is empty, or says why live transport cannot work here. `version` is `agent_version()`
+    unless an agent of another release was there before. `ipython` False means that other clients'
+    cells do not run in the child. `not_moved` gives the reason for each name that stayed behind.
+    """
+
+    version: str
+    refusal: str
+    python: str
+    ipykernel: str
+    jupyter_client: str
+    platform: str
+    cwd: str
+    pid: int
+    ipython: bool
+    fresh: bool
+    had_variables: int
+    moved: tuple[str, ...]
+    not_moved: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What one request gave.
+
+    accepted: number of the last message that the agent took from this relay. last: acknowledge
+    this. more: ask again at once. superseded: another relay has taken over. idle: None while a
+    request runs. kernel_info: content of the child's reply, if `Exchange.generation` is older.
+    refused: messages that a kernel may not send, left out. result: of an operation. problem: why
+    the request could not be done, or empty; if not, nothing else in the frame counts.
+    """
+
+    accepted: int
+    last: int
+    child: Child
+    messages: tuple[Message, ...] = ()
+    more: bool = False
+    superseded: bool = False
+    idle: Idle | None = None
+    kernel_info: JSONObject | None = None
+    refused: int = 0
+    hello: Hello | None = None
+    result: JSONObject | None = None
+    problem: str = ""
+
+
+def parse(text: str, nonce: str) -> Piece:
+    """Return the piece that answers the request with `nonce`, wherever it stands in stdout.
+
+    Raises `AgentMissing` if the session has no agent, else `FrameError` if there is no such piece
+    or it is damaged.
+    """
+    if f"<tci 1 {nonce} missing>" in text:
+        raise AgentMissing(
+            "The session has no agent: its Python process has been started anew. Variables are "
+            "lost; files are kept. Nothing was run."
+        )
+    for match in _PIECE.finditer(text):
+        if match["nonce"] == nonce:
+            return _checked(match)
+    raise FrameError(f"The session printed no whole frame in {len(text)} characters.")
+
+
+def _checked(match: re.Match[str]) -> Piece:
+    try:
+        data = base64.b64decode(match["data"], validate=True)
+    except binascii.Error as error:
+        raise FrameError(f"The session printed a damaged frame: {error}.") from None
+    if zlib.crc32(data) != int(match["crc"], 16):
+        raise FrameError("The session printed a damaged frame: its checksum is wrong.")
+    return Piece(
+        batch=int(match["batch"]),
+        offset=int(match["offset"]),
+        total=int(match["total"]),
+        compressed=match["encoding"] == "zlib",
+        data=data,
+    )
+
+
+class Assembler:
+    """Joins pieces to a frame.
+
+    `batch` and `offset` say what to fetch next. A piece of another batch that starts at 0 starts
+    over, because the agent no longer has the one before.
+    """
+
+    def __init__(self) -> None:
+        self.batch = 0
+        self._total = 0
+        self._parts: list[bytes] = []
+        self.offset = 0
+
+    def add(self, piece: Piece) -> Frame | None:
+        """Return the frame if this piece completes it; raises `FrameError` if it does not fit."""
+        if piece.offset == 0:
+            self.batch, self._total, self._parts, self.offset = piece.batch, piece.total, [], 0
+        end = piece.offset + len(piece.data)
+        if (piece.batch, piece.offset, piece.total) != (self.batch, self.offset, self._total):
+            raise FrameError(
+                "The session printed another piece of its frame than it was asked for."
+            )
+        if not piece.data or end > piece.total or piece.total > MAX_FRAME:
+            raise FrameError(
+                f"The session printed a frame of impossible size ({piece.total} bytes)."
+            )
+        self._parts.append(piece.data)
+        self.offset = end
+        if end < piece.total:
+            return None
+        batch = b"".join(self._parts)
+        self._parts = []
+        return decode(_inflated(batch) if piece.compressed else batch)
+
+
+def _inflated(data: bytes) -> bytes:
+    inflater = zlib.decompressobj()
+    try:
+        inflated = inflater.decompress(data, MAX_FRAME)
+    except zlib.error as error:
+        raise FrameError(f"The session printed a damaged frame: {error}.") from None
+    if not inflater.eof or inflater.unused_data:
+        raise FrameError(
+            f"The session printed a frame of more than {MAX_FRAME} bytes, or half a one."
+        )
+    return inflated
+
+
+_LAYOUT = TypeAdapter(list[tuple[int, Channel, list[int]]])
+_FRAME = TypeAdapter(Frame)
+
+
+def decode(batch: bytes) -> Frame:
+    """Return the frame that is packed in `batch`; raises `FrameError` if none is.
+
+    Messages that a kernel may not send are left out and counted.
+    """
+    end = 4 + int.from_bytes(batch[:4], "big")
+    try:
+        head = json_object(batch[4:end])
+        layout = _LAYOUT.validate_python(head.pop("messages", []))
+        messages = list(_messages(layout, memoryview(batch)[end:]))
+        valid = tuple(message for message in messages if message.is_valid())
+        refused = len(messages) - len(valid)
+        frame = _FRAME.validate_python({**head, "messages": valid, "refused": refused})
+    except (ValidationError, ValueError, RecursionError):
+        raise FrameError("The session printed a frame whose content is not the wire's.") from None
+    if messages and messages[-1].number > frame.last:
+        raise FrameError("The session printed messages beyond the last number of their frame.")
+    return frame
+
+
+def _messages(layout: list[tuple[int, Channel, list[int]]], body: memoryview) -> Iterator[Message]:
+    """Yield the messages in `body`; raises ValueError unless they fill it, in rising order."""
+    position = before = 0
+    for number, channel, lengths in layout:
+        if number <= before or any(length < 0 for length in lengths):
+            raise ValueError("numbers that do not rise, or a negative length")
+        frames = []
+        for length in lengths:
+            frames.append(bytes(body[position : position + length]))
+            position += length
+        before = number
+        yield Message(number, channel, tuple(frames))
+    if position != len(body):
+        raise ValueError("lengths that do not fill the frame")
