@@ -91,7 +91,7 @@ class Connection:
     async def restart(self, timeout: float) -> None:
         """Give the next process of this kernel an empty namespace, at once if that can be had."""
         fresh = True
-        if self.relay is not None:
+        if self.relay is not None and self.relay.open:
             with contextlib.suppress(TCIError, asyncio.TimeoutError):
                 await asyncio.wait_for(self.relay.restart(), timeout)
                 fresh = False
@@ -99,7 +99,7 @@ class Connection:
 
     async def end(self, timeout: float) -> None:
         """End what this kernel made: the child, and the session if it is this kernel's own."""
-        if self.relay is None:
+        if self.relay is None or not self.relay.open:
             await self.session.end(timeout)
             return
         with contextlib.suppress(TCIError, asyncio.TimeoutError):
@@ -111,7 +111,7 @@ class Connection:
 
         Plain transport has nobody on the far side who could wait.
         """
-        if self.relay is None:
+        if self.relay is None or not self.relay.open:
             await self.session.end(timeout)
             return
         with contextlib.suppress(TCIError, asyncio.TimeoutError):
