@@ -115,7 +115,7 @@ class TCIKernel(Kernel):  # type: ignore[misc]  # ipykernel's base class is unty
             socket.send_multipart(msg, copy=False)
 
     async def dispatch_shell(
-        self, msg: Any, /, subshell_id: str | None = None, *, concurrent: bool = False
+        self, msg: Any, /, subshell_id: str | None = None, **since_7_4: bool
     ) -> None:
         """Hand a request on, or handle it here when it is not for the child."""
         relay = self._relay
@@ -125,7 +125,7 @@ class TCIKernel(Kernel):  # type: ignore[misc]  # ipykernel's base class is unty
                 return
             if relay.peek(msg)["msg_type"] == "execute_request" and not await relay.quiet():
                 self._abort_queues()  # a cell before this one failed meanwhile
-        await super().dispatch_shell(msg, subshell_id, concurrent=concurrent)
+        await super().dispatch_shell(msg, subshell_id, **since_7_4)
         if relay is not None:
             relay.synchronise(self.execution_count)
 
