@@ -67,6 +67,8 @@ class Connection:
         return self._plain
 
     async def _open_relay(self) -> tuple[Transport, list[str]]:
+        if self.relay is not None:
+            self.relay.stop()
         relay = Relay(self._kernel, self.session)
         hello = await relay.start(max(1, self._kernel.execution_count))
         if self.session.fresh and not hello.fresh:

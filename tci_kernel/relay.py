@@ -97,7 +97,7 @@ class Relay:
     @property
     def open(self) -> bool:
         """Whether messages are handed on."""
-        return self._open
+        return self._open and self._live.in_session
 
     @property
     def working(self) -> bool:
@@ -118,6 +118,11 @@ class Relay:
     async def restart(self) -> None:
         """Replace the child by a fresh one."""
         await self._live.restart()
+
+    def stop(self) -> None:
+        """Let the child go, whose session the kernel has left."""
+        self._open = False
+        self._live.stop()
 
     async def end(self, *, delay: float = 0.0, exit_session: bool) -> None:
         """End the child, and the session's process with it if told so."""

@@ -45,6 +45,20 @@ def test_a_killed_kernel_finds_its_session_again(notebook: Notebook, server: Ser
     session_of(server, before)
 
 
+def test_new_leaves_the_session_for_another(notebook: Notebook, server: Server) -> None:
+    """After `%tci new` the old session has ended, also one that still speaks; cells go on."""
+    before = set(server.sessions())
+    notebook.run("import threading, time\nx = 1")
+    first = session_of(server, before)
+    notebook.run("threading.Thread(target=lambda: [time.sleep(0.01) for _ in range(2000)]).start()")
+    cell = notebook.run("%tci new\n'x' in globals()")
+    assert cell.result == "False"
+    assert notebook.run("%tci new").status == "ok"
+    assert notebook.run("'x' in globals()").result == "False"
+    wait_until(lambda: first not in server.sessions())
+    session_of(server, before)
+
+
 def test_shutdown_ends_the_session_that_the_kernel_made(notebook: Notebook, server: Server) -> None:
     """Nothing is left running, neither here nor there."""
     before = set(server.sessions())

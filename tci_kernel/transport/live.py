@@ -91,6 +91,7 @@ class LiveTransport:
         self._session = session
         self._deliver, self._notify, self._on_end = deliver, notify, on_end
         self._relay = uuid.uuid4().hex
+        self._booted_in: str | None = None
         self._limit = LIMIT
         self._hold = _SHORTEST_HOLD
         self._trip = _LONGEST_HOLD
@@ -122,9 +123,15 @@ class LiveTransport:
         if hello is None or hello.refusal or frame.problem:
             reason = hello.refusal if hello is not None else frame.problem.strip().split("\n")[-1]
             raise LiveRefused(reason or "The session's agent did not introduce itself.")
+        self._booted_in = self._session.id
         self._wake.set()
         self._pumping = asyncio.create_task(self._pump(), name="tci relay")
         return hello
+
+    @property
+    def in_session(self) -> bool:
+        """Whether the kernel's session still is the one with this transport's agent."""
+        return self._session.id is not None and self._session.id == self._booted_in
 
     def stop(self) -> None:
         """Make no more exchanges."""
@@ -258,13 +265,19 @@ class LiveTransport:
 
     async def _once(self, request: Request) -> Frame:
         """Make a request; a frame that comes damaged is asked for in smaller pieces."""
+        self._demand_session()  # without one, a request would make one
         begin = time.monotonic()
         while (frame := await self._undamaged(request)) is None:
             self._limit //= 4
+        self._demand_session()  # numbers of the one that was left are not those of the next
         if self._hold < _PATIENT_HOLD:
             self._trip = min(self._trip * 1.1, time.monotonic() - begin)
             self._hold = min(_LONGEST_HOLD, max(_SHORTEST_HOLD, _HOLD_PER_TRIP * self._trip))
         return frame
+
+    def _demand_session(self) -> None:
+        if not self.in_session:
+            raise SessionExpired("The kernel has left this session.")
 
     async def _undamaged(self, request: Request) -> Frame | None:
         """Return the frame, or None if it came damaged and smaller pieces are worth a try."""
