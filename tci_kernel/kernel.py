@@ -180,6 +180,8 @@ class TCIKernel(Kernel):  # type: ignore[misc]  # ipykernel's base class is unty
         self, code: str, hidden: bool, silent: bool, user_expressions: dict[str, str]
     ) -> Content:
         """Run a cell, publish what it gives as it comes, and return the reply."""
+        if hidden and self._made_connection is None and not self._left_state():
+            return self._reply(None)  # no session that could be asked, and only a cell makes one
         from tci_kernel import cell, magics  # noqa: PLC0415
 
         connection, count = self.connection, self.execution_count

@@ -112,6 +112,13 @@ def test_hidden_requests_make_no_session_and_no_count(notebook: Notebook, server
     assert notebook.run("1").count == 1
 
 
+def test_hidden_requests_need_no_configuration(open_notebook: Callable[..., Notebook]) -> None:
+    """What a front end asks by itself is answered even where a cell would be an error."""
+    notebook = open_notebook(TCI_BACKEND="hosted", TCI_BASE_URL="", TCI_API_KEY="")
+    assert notebook.run("probe = 1", store_history=False).status == "ok"
+    assert notebook.run("1").error == "NotConfigured"
+
+
 @plain_only
 def test_hidden_requests_run_without_a_trace(notebook: Notebook) -> None:
     """With a session they run, and leave `In`, `Out`, `_` and the count alone."""
