@@ -9,7 +9,7 @@ from tci_kernel import embedded, magics
 from tci_kernel.transport.plain import Message, PlainTransport, Result
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator
 
     from tci_kernel.connection import Connection
     from tci_kernel.settings import Settings
@@ -31,11 +31,10 @@ async def run_persons_cell(
     code: str,
     execution_count: int,
     expressions: dict[str, str],
-    context: magics.Context,
-    open_transport: Callable[[], Awaitable[tuple[Transport, list[str]]]],
+    connection: Connection,
 ) -> AsyncIterator[Result]:
     """Yield what a person's cell gives; raises a `TCIError` where it could not be run."""
-    session = context.session
+    session, context = connection.session, connection.context
     cell = magics.split(code)
     greeted = session.id is not None
     if warning := session.warning():
@@ -52,7 +51,7 @@ async def run_persons_cell(
         if greeting is not None:
             yield _notice(greeting)
     if needed:
-        transport, notices = await open_transport()
+        transport, notices = await connection.open()
         for notice in notices:
             yield _notice(notice)
         yield await transport.execute(cell.code, execution_count, expressions)

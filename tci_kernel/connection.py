@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from tci_kernel import magics
 from tci_kernel.client import TCIClient
 from tci_kernel.errors import LiveRefused, TCIError
 from tci_kernel.relay import Relay
 from tci_kernel.session import Session
 from tci_kernel.state import HANDOVER_SECONDS
+from tci_kernel.transport import install
 from tci_kernel.transport.plain import PlainTransport
 
 if TYPE_CHECKING:
@@ -32,14 +35,25 @@ class Connection:
         self.session = Session(TCIClient(), remembered)
         self.relay: Relay | None = None
         self._plain: PlainTransport | None = None
+        self._refusal = ""
         self._opening = asyncio.Lock()
 
     @property
-    def transport_name(self) -> str:
-        """What cells travel by, or will."""
-        if self.relay is not None:
+    def context(self) -> magics.Context:
+        """The session and the way to it, as `%tci` lines see them."""
+        health = self.relay.health if self.relay is not None and self.relay.open else None
+        return magics.Context(self.session, self._transport_name, self._refusal, health)
+
+    @property
+    def _transport_name(self) -> str:
+        """What cells travel by, or what the settings want for the first one."""
+        if self.relay is not None and self.relay.open:
             return Relay.name
-        return PlainTransport.name if self._plain is not None else self._wanted
+        return PlainTransport.name if self._stays_plain else self._wanted
+
+    @property
+    def _stays_plain(self) -> bool:
+        return self._plain is not None and self.session.id is not None
 
     @property
     def _wanted(self) -> str:
@@ -53,13 +67,14 @@ class Connection:
         async with self._opening:
             if self.relay is not None and self.relay.open:
                 return self.relay, []
-            if self._wanted == "plain" or (self._plain is not None and self.session.id is not None):
+            if self._wanted == "plain" or self._stays_plain:
                 return self._open_plain(), []
             try:
                 return await self._open_relay()
             except LiveRefused as error:
                 if self._wanted == "live":
                     raise
+                self._refusal = str(error)
                 return self._open_plain(), [_FALLBACK.format(reason=error)]
 
     def _open_plain(self) -> PlainTransport:
@@ -70,15 +85,19 @@ class Connection:
         if self.relay is not None:
             self.relay.stop()
         relay = Relay(self._kernel, self.session)
-        hello = await relay.start(max(1, self._kernel.execution_count))
+        count = max(1, self._kernel.execution_count)
+        hello, notice = await install.start(partial(relay.start, count), self.session)
         if self.session.fresh and not hello.fresh:
             await relay.restart()
         self.session.remember(fresh=False)
-        self.relay, self._plain = relay, None
-        if not hello.not_moved:
-            return relay, []
-        names = ", ".join(sorted(hello.not_moved)[:10])
-        return relay, [f"TCI: these variables of the session could not be taken along: {names}."]
+        self.relay, self._plain, self._refusal = relay, None, ""
+        notices = [notice] if notice else []
+        if hello.not_moved:
+            names = ", ".join(sorted(hello.not_moved)[:10])
+            notices.append(
+                f"TCI: these variables of the session could not be taken along: {names}."
+            )
+        return relay, notices
 
     async def question(self, function: str, arguments: dict[str, Any]) -> dict[str, Any] | None:
         """Return the session's answer in plain transport; the relay hands questions on itself."""

@@ -93,7 +93,14 @@ class SessionExpired(TCIError):
 
 
 class LiveRefused(TCIError):
-    """The session cannot do what the live transport needs; the message says what."""
+    """The session cannot do what the live transport needs; the message says what.
+
+    `installable` tells that it lacks only what can be installed.
+    """
+
+    def __init__(self, message: str, *, installable: bool = False) -> None:
+        super().__init__(message)
+        self.installable = installable
 
 
 class Superseded(TCIError):

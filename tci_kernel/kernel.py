@@ -182,14 +182,13 @@ class TCIKernel(Kernel):  # type: ignore[misc]  # ipykernel's base class is unty
         """Run a cell, publish what it gives as it comes, and return the reply."""
         if hidden and self._made_connection is None and not self._left_state():
             return self._reply(None)  # no session that could be asked, and only a cell makes one
-        from tci_kernel import cell, magics  # noqa: PLC0415
+        from tci_kernel import cell  # noqa: PLC0415
 
         connection, count = self.connection, self.execution_count
         if hidden:
             results = cell.run_hidden_cell(code, count, connection, silent=silent)
         else:
-            context = magics.Context(connection.session, connection.transport_name)
-            results = cell.run_persons_cell(code, count, user_expressions, context, connection.open)
+            results = cell.run_persons_cell(code, count, user_expressions, connection)
         reply = self._reply(None)
         async for result in results:
             for message in result.messages:

@@ -15,8 +15,7 @@ async def ask(
 ) -> dict[str, Any] | None:
     """Return the content of the reply to `complete`, `inspect` or `history`, None for nothing."""
     if question == "complete":
-        context = magics.Context(connection.session, connection.transport_name)
-        answer = magics.complete(arguments["code"], arguments["cursor_pos"], context)
+        answer = magics.complete(arguments["code"], arguments["cursor_pos"], connection.context)
         if answer is not None:
             return answer
     if question == "inspect":

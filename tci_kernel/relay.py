@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from tci_kernel.kernel import TCIKernel
     from tci_kernel.session import Session
-    from tci_kernel.transport.frames import Hello
+    from tci_kernel.transport.frames import Health, Hello
     from tci_kernel.transport.message import Channel, Message
 
 #: What this kernel answers itself although a child is there.
@@ -129,9 +129,9 @@ class Relay:
         self._open = False
         await self._live.end(delay=delay, exit_session=exit_session)
 
-    async def status(self) -> dict[str, Any]:
-        """Return processes, memory and versions of the far side."""
-        return await self._live.status()
+    async def health(self) -> Health:
+        """Return how the child is."""
+        return await self._live.health()
 
     # -- from the front ends to the child --
 

@@ -57,7 +57,12 @@ class Settings(BaseSettings):
         "`auto` takes the service if an address or a key is configured.",
     )
     transport: Literal["auto", "live", "plain"] = Field(
-        "auto", description="How cells travel; `auto` takes the best that the session can do."
+        "auto",
+        description="How cells travel: `live` as Jupyter messages to an ipykernel in the session, "
+        "`plain` as one request each; `auto` takes live where the session can, else plain.",
+    )
+    install: bool = Field(
+        True, description="Install ipykernel in a session that lacks it, for live transport."
     )
     session_id: str | None = Field(None, description="Join this session instead of making one.")
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from tci_kernel import embedded
@@ -9,7 +12,7 @@ from tci_kernel.errors import TCIError
 from tci_kernel.magics import times
 from tci_kernel.magics.display import Display
 from tci_kernel.magics.sessions import server_is_gone
-from tci_kernel.magics.tables import table
+from tci_kernel.magics.tables import size, table
 from tci_kernel.session import PRICE
 
 if TYPE_CHECKING:
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
     from tci_kernel.magics.parse import Arguments
     from tci_kernel.session import Session
     from tci_kernel.settings import Settings
+
+#: How long an answer is waited for, in seconds: status is asked when something is wrong.
+_MOMENT = 3.0
 
 #: Rows of two cells, and sentences to stand below them.
 Report = tuple[list[tuple[str, str]], list[str]]
@@ -30,8 +36,9 @@ async def status(arguments: Arguments, context: Context) -> AsyncGenerator[Displ
     settings = context.session.client.settings
     try:
         rows = _local(settings) if settings.local else _hosted(settings)
+        rows += [("Transport", _transport(context)), *await _python(context)]
         session_rows, notes = await _session(context.session)
-        rows += [("Transport", context.transport), *session_rows, ("Cost", _cost(context.session))]
+        rows += [*session_rows, ("Cost", _cost(context.session))]
     except TCIError as error:
         rows, notes = [("Backend", "not usable")], [str(error)]
     yield Display(table(rows, notes=notes))
@@ -48,18 +55,50 @@ def _hosted(settings: Settings) -> list[tuple[str, str]]:
     return [("Backend", settings.url), ("Isolation", "the service's own")]
 
 
+def _transport(context: Context) -> str:
+    if context.refusal:
+        return f"{context.transport}: live was tried, and refused: {context.refusal}"
+    if context.transport == "auto":
+        return "auto: the first cell tries live, and plain if the session refuses that"
+    settings = context.session.client.settings
+    chosen = context.transport == settings.transport
+    return f"{context.transport}, as TCI_TRANSPORT says" if chosen else context.transport
+
+
+async def _python(context: Context) -> list[tuple[str, str]]:
+    """Return a row about the child that runs the cells, where there is one."""
+    if context.health is None:
+        return []
+    try:
+        health = await asyncio.wait_for(context.health(), _MOMENT)
+    except asyncio.TimeoutError:
+        return [("Python", f"no answer within {_MOMENT:g} s")]
+    except TCIError as error:
+        return [("Python", str(error))]
+    since = times.span(timedelta(seconds=health.child_uptime))
+    says = f"{health.python}, {health.child.state} for {since}"
+    if health.child_memory is not None:
+        says += f", {size(health.child_memory)} of memory"
+    return [("Python", f"{says}. {health.child.reason}".rstrip(". "))]
+
+
 async def _session(session: Session) -> Report:
     if session.id is None:
         return [("Session", "none")], ["There is no session yet: the first cell makes one."]
     rows = [("Session", session.id)]
     if server_is_gone(session.client):
         return rows, ["The session has ended with its server; the next cell makes a new one."]
+    begin = time.monotonic()
     try:
-        info = await session.info()
+        info = await asyncio.wait_for(session.info(), _MOMENT)
+    except asyncio.TimeoutError:
+        return rows, [f"The service gave no answer within {_MOMENT:g} s. Try again later."]
     except TCIError as error:
         return rows, [str(error)]
     if info is None:
         return rows, ["The service does not list this session: it has ended, or is not yours."]
+    trip = f"the service answers in {(time.monotonic() - begin) * 1000:.0f} ms"
+    rows.insert(0, ("Connection", trip))
     left = session.time_left
     rows.append(("Age", times.since(info.started_at)))
     rows.append(("Time left", times.UNKNOWN if left is None else times.span(left)))

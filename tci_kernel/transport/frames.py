@@ -39,9 +39,9 @@ import binascii
 import re
 import zlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from tci_kernel.errors import InvalidResponse
 from tci_kernel.transport.message import Channel, JSONObject, Message, json_object
@@ -105,9 +105,10 @@ class Idle:
 class Hello:
     """What the agent says of itself and its session when it is booted.
 
-    `refusal` is empty, or says why live transport cannot work here. `version` is `agent_version()`
-    unless an agent of another release was there before. `ipython` False means that other clients'
-    cells do not run in the child. `not_moved` gives the reason for each name that stayed behind.
+    `refusal` is empty, or says why live transport cannot work here; `lacks_package` that it could
+    if something were installed. `version` is `agent_version()` unless an agent of another release
+    was there before. `ipython` False means that other clients' cells do not run in the child.
+    `not_moved` gives the reason for each name that stayed behind.
     """
 
     version: str
@@ -123,6 +124,17 @@ class Hello:
     had_variables: int
     moved: tuple[str, ...]
     not_moved: dict[str, str]
+    lacks_package: bool = False
+
+
+@dataclass(frozen=True)
+class Health:
+    """How the child is: `child_memory` in bytes, `child_uptime` in seconds."""
+
+    child: Child
+    python: str
+    child_memory: Annotated[int, Field(ge=0, lt=2**63)] | None
+    child_uptime: Annotated[float, Field(ge=0, lt=2**31)]
 
 
 @dataclass(frozen=True)
@@ -229,6 +241,17 @@ def _inflated(data: bytes) -> bytes:
             f"The session printed a frame of more than {MAX_FRAME} bytes, or half a one."
         )
     return inflated
+
+
+_HEALTH = TypeAdapter(Health)
+
+
+def health(frame: Frame) -> Health:
+    """Return what the answer to `Status` says; raises `FrameError` if it says something else."""
+    try:
+        return _HEALTH.validate_python({**(frame.result or {}), "child": frame.child})
+    except ValidationError:
+        raise FrameError("The session's agent does not tell how it is.") from None
 
 
 _LAYOUT = TypeAdapter(list[tuple[int, Channel, list[int]]])

@@ -25,7 +25,7 @@ from tci_kernel.errors import (
     TCIError,
     Unauthorized,
 )
-from tci_kernel.transport.frames import AgentMissing, Assembler, FrameError, parse
+from tci_kernel.transport.frames import AgentMissing, Assembler, FrameError, health, parse
 from tci_kernel.transport.message import Message
 from tci_kernel.transport.requests import (
     LIMIT,
@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tci_kernel.session import Session
-    from tci_kernel.transport.frames import Frame, Hello, Idle
-    from tci_kernel.transport.message import Channel, JSONObject
+    from tci_kernel.transport.frames import Frame, Health, Hello, Idle
+    from tci_kernel.transport.message import Channel
     from tci_kernel.transport.requests import Call
 
 #: Bounds of the wait for news in one exchange, in seconds: what a front end sends waits behind it.
@@ -122,7 +122,10 @@ class LiveTransport:
         hello = frame.hello
         if hello is None or hello.refusal or frame.problem:
             reason = hello.refusal if hello is not None else frame.problem.strip().split("\n")[-1]
-            raise LiveRefused(reason or "The session's agent did not introduce itself.")
+            lacks_package = hello is not None and hello.lacks_package
+            raise LiveRefused(
+                reason or "The session's agent did not introduce itself.", installable=lacks_package
+            )
         self._booted_in = self._session.id
         self._wake.set()
         self._pumping = asyncio.create_task(self._pump(), name="tci relay")
@@ -153,10 +156,9 @@ class LiveTransport:
         """Interrupt the child as a terminal would."""
         await self._persistently(Signal(self._relay))
 
-    async def status(self) -> JSONObject:
-        """Return processes, memory and versions of the far side."""
-        frame = await self._once(Status(self._relay))
-        return frame.result or {}
+    async def health(self) -> Health:
+        """Return how the child is."""
+        return health(await self._once(Status(self._relay)))
 
     # -- messages --
 

@@ -1,0 +1,127 @@
+"""What `%tci status` and the first cell say about the transport, whatever the session can do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from conftest import Server, live_only, plain_only, wait_until
+from notebooks import Notebook
+
+#: Hides ipykernel from the session, until there is a file that says that it is installed.
+HIDE = (
+    "import importlib.util as _u, os as _os; _find = _u.find_spec\n"
+    "_u.find_spec = lambda name, *a: None if name == 'ipykernel' "
+    "and not _os.path.exists('installed') else _find(name, *a)"
+)
+#: What `python -m pip` finds first, in the session's folder.
+PIP = {
+    "works": "import sys; assert sys.argv[-1] == 'ipykernel'; open('installed', 'w')",
+    "fails": "print('no network here'); raise SystemExit(1)",
+}
+
+
+def status(notebook: Notebook) -> dict[str, str]:
+    """Return the rows of `%tci status` by their names."""
+    [display] = notebook.run("%tci status").contents("display_data")
+    lines = display["data"]["text/plain"].splitlines()
+    return dict(line.split("  ", 1) for line in lines if "  " in line)
+
+
+@pytest.fixture
+def crippled(server: Server, open_notebook: Callable[..., Notebook]) -> Callable[..., Notebook]:
+    """Open a notebook in a session without ipykernel, whose pip works or fails."""
+
+    def open_one(pip: str, **env: str) -> Notebook:
+        file = {"name": "pip.py", "encoding": "string", "content": PIP[pip]}
+        session_id = server.run(HIDE, files=[file])["session_id"]
+        return open_notebook(**{"TCI_TRANSPORT": "auto", "TCI_SESSION_ID": session_id, **env})
+
+    return open_one
+
+
+@live_only
+def test_status_tells_how_the_child_is(notebook: Notebook) -> None:
+    """In live transport a row has the state, age and memory of the Python that runs the cells."""
+    notebook.run("1")
+    rows = status(notebook)
+    assert rows["Transport"].strip() == "live, as TCI_TRANSPORT says"
+    assert "ready for" in rows["Python"]
+    assert "MB of memory" in rows["Python"]
+    assert rows["Connection"].strip().endswith(" ms")
+
+
+@plain_only
+def test_status_tells_that_plain_was_chosen(notebook: Notebook) -> None:
+    """In plain transport by setting there is no child, and the setting is named."""
+    notebook.run("1")
+    rows = status(notebook)
+    assert rows["Transport"].strip() == "plain, as TCI_TRANSPORT says"
+    assert "Python" not in rows
+
+
+@live_only
+def test_what_is_missing_is_installed(crippled: Callable[..., Notebook]) -> None:
+    """A session without ipykernel gets it; the first cell says so, and cells run live."""
+    notebook = crippled("works")
+    cell = notebook.run("6 * 7")
+    assert cell.result == "42"
+    assert "ipykernel has been installed" in cell.stderr
+    assert status(notebook)["Transport"].strip() == "live"
+    assert notebook.run("1").stderr == ""
+
+
+@live_only
+@pytest.mark.parametrize(
+    ("env", "reason"),
+    [({"TCI_INSTALL": "false"}, "The session has no ipykernel"), ({}, "no network here")],
+)
+def test_what_cannot_be_installed_makes_it_plain(
+    crippled: Callable[..., Notebook], env: dict[str, str], reason: str
+) -> None:
+    """The fallback is said once, with its reason, in the cell, and always in the status."""
+    notebook = crippled("fails", **env)
+    cell = notebook.run("6 * 7")
+    assert cell.result == "42"
+    assert reason in cell.stderr
+    assert notebook.run("1").stderr == ""
+    said = status(notebook)["Transport"].strip()
+    assert said.startswith("plain: live was tried")
+    assert reason in said
+
+
+@live_only
+def test_live_that_was_asked_for_does_not_fall_back(crippled: Callable[..., Notebook]) -> None:
+    """With TCI_TRANSPORT=live the cell fails with the reason, and nothing runs."""
+    notebook = crippled("fails", TCI_TRANSPORT="live")
+    cell = notebook.run("print('never')")
+    assert (cell.error, cell.stdout) == ("LiveRefused", "")
+
+
+def test_status_of_a_dead_service_is_quick(
+    open_notebook: Callable[..., Notebook], make_server: Callable[..., Server]
+) -> None:
+    """A service that is gone is a sentence of the status, in a moment."""
+    server = make_server()
+    notebook = open_notebook(TCI_BASE_URL=server.url)
+    notebook.run("1")
+    server.end()
+    begin = time.monotonic()
+    cell = notebook.run("%tci status")
+    assert time.monotonic() - begin < 10
+    assert "no answer within" in cell.contents("display_data")[0]["data"]["text/plain"]
+
+
+@plain_only
+def test_status_does_not_wait_for_a_busy_session(notebook: Notebook, server: Server) -> None:
+    """While an interrupted cell still runs in the session, the status comes at once."""
+    notebook.run("1")
+    request = notebook.send("import time; time.sleep(8)")
+    wait_until(lambda: any(s["execute_count"] >= 2 for s in server.sessions().values()))
+    notebook.manager.interrupt_kernel()
+    notebook.finish(request)
+    begin = time.monotonic()
+    assert "plain" in status(notebook)["Transport"]
+    assert time.monotonic() - begin < 4
