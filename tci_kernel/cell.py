@@ -51,8 +51,8 @@ async def run_persons_cell(
         if greeting is not None:
             yield _notice(greeting)
     if needed:
-        transport, notices = await connection.open()
-        for notice in notices:
+        transport = await connection.open()
+        for notice in connection.notices():
             yield _notice(notice)
         yield await transport.execute(cell.code, execution_count, expressions)
     session.remember(execution_count=execution_count)
@@ -67,7 +67,7 @@ async def run_hidden_cell(
     """
     if connection.session.id is None:
         return
-    transport, _ = await connection.open()
+    transport = await connection.open()
     if isinstance(transport, PlainTransport):
         result = await transport.execute_hidden(code, execution_count, silent=silent)
         yield result._replace(messages=[]) if silent else result

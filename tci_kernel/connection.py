@@ -36,6 +36,7 @@ class Connection:
         self.relay: Relay | None = None
         self._plain: PlainTransport | None = None
         self._refusal = ""
+        self._notices: list[str] = []
         self._opening = asyncio.Lock()
 
     @property
@@ -59,29 +60,32 @@ class Connection:
     def _wanted(self) -> str:
         return self.session.client.settings.transport
 
-    async def open(self) -> tuple[Transport, list[str]]:
-        """Return the way to the session, opened if need be, and what the user is to know of it.
+    def notices(self) -> list[str]:
+        """Return what the user is to know of the way to the session, each time only what is new."""
+        notices, self._notices = self._notices, []
+        return notices
 
-        Raises a `TCIError` if there is none.
-        """
+    async def open(self) -> Transport:
+        """Return the way to the session, opened if need be; raises a `TCIError` if none is."""
         async with self._opening:
             if self.relay is not None and self.relay.open:
-                return self.relay, []
+                return self.relay
             if self._wanted == "plain" or self._stays_plain:
-                return self._open_plain(), []
+                return self._open_plain()
             try:
                 return await self._open_relay()
             except LiveRefused as error:
                 if self._wanted == "live":
                     raise
                 self._refusal = str(error)
-                return self._open_plain(), [_FALLBACK.format(reason=error)]
+                self._notices.append(_FALLBACK.format(reason=error))
+                return self._open_plain()
 
     def _open_plain(self) -> PlainTransport:
         self._plain = self._plain or PlainTransport(self.session)
         return self._plain
 
-    async def _open_relay(self) -> tuple[Transport, list[str]]:
+    async def _open_relay(self) -> Relay:
         if self.relay is not None:
             self.relay.stop()
         relay = Relay(self._kernel, self.session)
@@ -91,13 +95,10 @@ class Connection:
             await relay.restart()
         self.session.remember(fresh=False)
         self.relay, self._plain, self._refusal = relay, None, ""
-        notices = [notice] if notice else []
+        self._notices += [notice] if notice else []
         if hello.not_moved:
-            names = ", ".join(sorted(hello.not_moved)[:10])
-            notices.append(
-                f"TCI: these variables of the session could not be taken along: {names}."
-            )
-        return relay, notices
+            self._notices.append(_left_behind(hello.not_moved))
+        return relay
 
     async def question(self, function: str, arguments: dict[str, Any]) -> dict[str, Any] | None:
         """Return the session's answer in plain transport; the relay hands questions on itself."""
@@ -139,3 +140,8 @@ class Connection:
             ending = self.relay.end(delay=HANDOVER_SECONDS, exit_session=self.session.owned)
             await asyncio.wait_for(ending, timeout)
         self.session.hand_over()
+
+
+def _left_behind(not_moved: dict[str, str]) -> str:
+    names = ", ".join(sorted(not_moved)[:10])
+    return f"TCI: these variables of the session could not be taken along: {names}."
