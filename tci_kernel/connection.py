@@ -88,6 +88,8 @@ class Connection:
     async def _open_relay(self) -> Relay:
         if self.relay is not None:
             self.relay.stop()
+            if self.relay.refusal is not None:
+                raise self.relay.refusal
         relay = Relay(self._kernel, self.session)
         count = max(1, self._kernel.execution_count)
         hello, notice = await install.start(partial(relay.start, count), self.session)

@@ -14,7 +14,7 @@ from jupyter_client.session import DELIM
 
 from tci_kernel import magics
 from tci_kernel.channels import Channels, Incoming
-from tci_kernel.errors import TCIError
+from tci_kernel.errors import LiveRefused, TCIError
 from tci_kernel.transport.failure import Failure, from_exception
 from tci_kernel.transport.live import LiveTransport
 from tci_kernel.transport.plain import Result
@@ -89,6 +89,7 @@ class Relay:
         self._begun: dict[str, Begun] = {}
         self._internal: set[str] = set()
         self._failed = False
+        self._refusal: LiveRefused | None = None
         self._count = 0
         self._changed = asyncio.Event()
 
@@ -98,6 +99,11 @@ class Relay:
     def open(self) -> bool:
         """Whether messages are handed on."""
         return self._open and self._live.in_session
+
+    @property
+    def refusal(self) -> LiveRefused | None:
+        """What ended the live transport, if that is a thing that this session cannot do."""
+        return self._refusal if self._live.in_session else None
 
     @property
     def working(self) -> bool:
@@ -303,6 +309,7 @@ class Relay:
         """End all that is under way, because the transport has ended for good."""
         self._open = False
         self._failed = True
+        self._refusal = error if isinstance(error, LiveRefused) else None
         if self._session.id is not None:
             self._kernel.log.warning("The live transport has ended: %s", error)
         for begun in self._begun.values():

@@ -8,7 +8,10 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from conftest import Server
 
 
 @dataclass
@@ -57,7 +60,7 @@ class ScriptedService:
         body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
         self.requests.append((handler.command, handler.path, dict(handler.headers), body))
         self.hold.wait(30)
-        reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
+        reply = self.reply_to(handler.command, handler.path, body)
         handler.close_connection = True
         if reply.cut:
             return
@@ -69,11 +72,38 @@ class ScriptedService:
         handler.end_headers()
         handler.wfile.write(content)
 
+    def reply_to(self, method: str, path: str, body: bytes) -> Reply:
+        """Return the answer to a request."""
+        del method, path, body
+        return self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
+
     def close(self) -> None:
         """Stop listening."""
         self.hold.set()
         self._server.shutdown()
         self._server.server_close()
+
+
+class LimitedService(ScriptedService):
+    """A real server whose sessions lack things: `prelude` runs in each, `cut` bounds its stdout."""
+
+    def __init__(self, server: Server, prelude: str = "", cut: int | None = None) -> None:
+        super().__init__()
+        self._real, self._prelude, self._cut = server, prelude, cut
+
+    def reply_to(self, method: str, path: str, body: bytes) -> Reply:
+        """Return the real server's answer, with no more of stdout than is allowed."""
+        content = json.loads(body) if body else None
+        if content is not None and not content.get("session_id"):
+            content["session_id"] = self._real.run(self._prelude)["session_id"]
+        answer = self._real.client.request(method, path, json=content)
+        return Reply(answer.status_code, self._limited(answer.json()))
+
+    def _limited(self, answer: dict[str, Any]) -> dict[str, Any]:
+        for output in (answer.get("data") or {}).get("outputs", ()):
+            if output["type"] == "stdout":
+                output["data"] = output["data"][: self._cut]
+        return answer
 
 
 @contextlib.contextmanager

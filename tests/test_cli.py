@@ -83,56 +83,6 @@ def test_sessions_tells_a_wrong_key(service: dict[str, str]) -> None:
     assert KEY not in done.stdout + done.stderr
 
 
-def test_doctor_finds_all_well(server: Server, service: dict[str, str]) -> None:
-    """`doctor` checks each thing, announces the session that it starts, and ends it again."""
-    before = set(server.sessions())
-    done = _run("doctor", **service)
-    lines = [line.split()[:2] for line in done.stdout.splitlines()]
-    assert lines == [
-        ["OK", "Configuration"],
-        ["OK", "Connection"],
-        ["Note", "Session"],
-        ["OK", "Session"],
-        ["OK", "Transport"],
-    ]
-    assert done.returncode == 0
-    assert "$0.03" in done.stdout
-    assert set(server.sessions()) == before
-
-
-def test_doctor_examines_the_embedded_server(runtime_dir: Path) -> None:
-    """`doctor` without any configuration starts the embedded server and runs a line in it."""
-    done = _run("doctor")
-    assert done.returncode == 0
-    assert "the embedded server on this machine" in done.stdout
-    assert "free on this machine" in done.stdout
-
-
-def test_doctor_tells_a_wrong_key(server: Server, service: dict[str, str]) -> None:
-    """With a wrong key `doctor` ends with code 1, names the key's variable and hides the key."""
-    done = _run("doctor", **{**service, "TCI_API_KEY": KEY})
-    assert done.returncode == 1
-    assert "Fail  Key" in done.stdout
-    assert "TCI_API_KEY" in done.stdout
-    assert KEY not in done.stdout + done.stderr
-
-
-def test_doctor_tells_a_dead_address() -> None:
-    """With nobody at the address `doctor` ends with code 1 and names its setting."""
-    done = _run("doctor", TCI_BASE_URL="http://localhost:9", TCI_RETRIES="0")
-    assert done.returncode == 1
-    assert "Fail  Connection" in done.stdout
-    assert "TCI_BASE_URL" in done.stdout
-
-
-def test_doctor_tells_a_setting_that_cannot_be_used() -> None:
-    """With a wrong setting `doctor` ends with code 1 and names it."""
-    done = _run("doctor", TCI_RETRIES="many")
-    assert done.returncode == 1
-    assert "Fail  Configuration" in done.stdout
-    assert "TCI_RETRIES" in done.stdout
-
-
 def _spec(prefix: Path, name: str = "tci_python") -> Path:
     return prefix / "share" / "jupyter" / "kernels" / name
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 
@@ -9,6 +10,7 @@ import pytest
 
 from conftest import Server, live_only, plain_only, wait_until
 from notebooks import Notebook
+from scripted_service import LimitedService
 
 #: Hides ipykernel from the session, until there is a file that says that it is installed.
 HIDE = (
@@ -99,6 +101,21 @@ def test_live_that_was_asked_for_does_not_fall_back(crippled: Callable[..., Note
     notebook = crippled("fails", TCI_TRANSPORT="live")
     cell = notebook.run("print('never')")
     assert (cell.error, cell.stdout) == ("LiveRefused", "")
+
+
+@live_only
+@pytest.mark.parametrize("cut", [600, 2000])
+def test_output_that_is_cut_makes_it_plain(
+    open_notebook: Callable[..., Notebook], server: Server, cut: int
+) -> None:
+    """Where frames do not come back whole, a cell says so at the latest, and the next is plain."""
+    with contextlib.closing(LimitedService(server, cut=cut)) as service:
+        notebook = open_notebook(TCI_BASE_URL=service.url, TCI_TRANSPORT="auto")
+        notebook.run("import os; os.urandom(3000)")
+        cell = notebook.run("print('x' * 10)")
+        assert cell.stdout == "xxxxxxxxxx\n"
+        assert status(notebook)["Transport"].strip().startswith("plain: live was tried")
+        notebook.close()
 
 
 def test_status_of_a_dead_service_is_quick(

@@ -29,6 +29,7 @@ from tci_kernel.transport.frames import AgentMissing, Assembler, FrameError, hea
 from tci_kernel.transport.message import Message
 from tci_kernel.transport.requests import (
     LIMIT,
+    SMALLEST_LIMIT,
     BootOptions,
     End,
     Exchange,
@@ -66,8 +67,6 @@ _ANSWER_TIMEOUT = 60.0
 #: The user is told that the service cannot be reached after so many seconds.
 _TELL_AFTER = 3.0
 
-#: A service that cuts output below this many bytes cannot carry frames.
-_SMALLEST_LIMIT = 2**12
 #: Most bytes of messages in one exchange; the others wait for the next one.
 _LARGEST_REQUEST = 16 * 2**20
 
@@ -288,7 +287,7 @@ class LiveTransport:
         except AgentMissing:
             raise
         except FrameError as error:
-            if self._limit > _SMALLEST_LIMIT:
+            if self._limit > SMALLEST_LIMIT:
                 return None
             raise LiveRefused(f"The service does not return frames: {error}") from error
 

@@ -26,6 +26,9 @@ INLINE = 64 * 2**10
 #: Bytes of printed text that every service lets pass; `doctor` finds out how much more does.
 LIMIT = 2**20
 
+#: A service that cuts output below this many bytes cannot carry frames.
+SMALLEST_LIMIT = 2**12
+
 #: The agent's modules in the order in which they need each other.
 _MODULES = (
     *("__init__", "wire", "outbox", "ledger", "conversation", "process", "session"),
