@@ -13,7 +13,7 @@ INSTALLED := .venv-test/.installed-$(if $(WHEEL),wheel,tree)
 # Run beside the checkout, so that `tci_kernel` can only be the installed one.
 PYTEST = mkdir -p build/run && cd build/run && ../../$(TOOLS)/pytest -c ../../pyproject.toml ../../tests
 
-.PHONY: help demo test quick lint wheel clean
+.PHONY: help demo test quick bench lint wheel clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,10 @@ test: $(INSTALLED)  ## Run all tests on the installed package
 
 quick: $(INSTALLED)  ## Run the tests that take less than ten seconds each
 	$(PYTEST) -m "not slow"
+
+# To shorten it: make bench BENCH='--round-trips 0 --only "trivial cell" --repeat 0.5'
+bench: $(INSTALLED)  ## Measure stock ipykernel, plain and live side by side, into build/bench.md
+	$(TOOLS)/python -m bench $(BENCH)
 
 lint: .venv-test/.tools  ## Check style and types
 	$(TOOLS)/ruff check

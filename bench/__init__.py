@@ -1,0 +1,1 @@
+"""How fast TCI Python is beside a stock ipykernel, near and far: `make bench`."""
