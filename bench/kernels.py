@@ -78,7 +78,7 @@ class Kernel:
         self.manager = manager
         self.distance = distance
         self.server = server
-        info: dict[str, Any] = dict(manager.get_connection_info())
+        info: Any = manager.get_connection_info()
         if server is None:  # its own sockets are what is far away
             info |= {name: distance.to(info[name]) for name in info if name.endswith("_port")}
         self.client = BlockingKernelClient()

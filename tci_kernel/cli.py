@@ -164,6 +164,9 @@ def serve(  # noqa: PLR0913  a command line has as many options as it has
         Path | None, typer.Option(help="Interpreter of the sessions; needs ipykernel.")
     ] = None,
     warm: Annotated[int, typer.Option(min=0, help="Started sessions to keep ready.")] = 0,
+    agent: Annotated[
+        bool, typer.Option("--agent", help="Keep live transport's own process ready in them too.")
+    ] = False,
     lifetime: Annotated[
         float, typer.Option(min=0.001, help="Minutes that a session lives.")
     ] = 60.0,
@@ -198,6 +201,7 @@ def serve(  # noqa: PLR0913  a command line has as many options as it has
         network=network,
         python=python,
         warm=warm,
+        agent=agent,
         lifetime=timedelta(minutes=lifetime),
         max_sessions=max_sessions,
         max_body=int(max_body * MEGABYTE),

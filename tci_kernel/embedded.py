@@ -66,6 +66,7 @@ class Place:
             settings.python,
             settings.sandbox,
             settings.warm,
+            settings.transport == "plain",
         )
         return cls(runtime_dir(settings), hashlib.sha256(repr(kind).encode()).hexdigest()[:8])
 
@@ -181,11 +182,13 @@ def _spawn(place: Place, settings: Settings) -> subprocess.Popen[bytes]:
 def _command(place: Place, settings: Settings) -> list[str]:
     where = ["--port", "0"] if place.socket is None else ["--socket", str(place.socket)]
     python = [] if settings.python is None else ["--python", settings.python]
+    # In plain transport nobody would speak to the agent, and cells would come to its child by it.
+    agent = [] if settings.transport == "plain" else ["--agent"]
     return [
         *(sys.executable, "-m", "tci_kernel", "serve", *where, *python),
         *("--info", str(place.file("info"))),
         *("--sandbox", settings.sandbox),
-        *("--warm", str(settings.warm)),
+        *("--warm", str(settings.warm), *agent),
         *("--idle", str(settings.server_idle)),
     ]
 

@@ -47,9 +47,9 @@ _PATIENCE = 10.0
 
 #: Lets the child's count pass over a cell that it did not get.
 _SKIP = (
-    "(lambda shell: [cells.append('') for cells in (shell.history_manager.input_hist_parsed, "
-    "shell.history_manager.input_hist_raw)] and setattr(shell, 'execution_count', {count}))"
-    "(get_ipython())"
+    "(lambda shell: [cells.extend([''] * ({count} - len(cells))) for cells in "
+    "(shell.history_manager.input_hist_parsed, shell.history_manager.input_hist_raw)] "
+    "and setattr(shell, 'execution_count', {count}))(get_ipython())"
 )
 
 
@@ -118,7 +118,8 @@ class Relay:
         asked_by = self._kernel.get_parent("shell").get("header", {}).get("session", "")
         hello = await self._live.start(execution_count, jupyter_session=asked_by)
         self._open = True
-        self._count = execution_count - 1
+        self._count = hello.execution_count - 1
+        self.synchronise(execution_count - 1)  # for a child that was there before
         return hello
 
     async def restart(self) -> None:

@@ -26,6 +26,7 @@ class Conversation:
         self.outbox = Outbox(options["max_buffer"])
         self.ledger = Ledger(options["execution_count"])
         self.inbox: deque[tuple[str, Frames]] = deque()
+        self.untouched = True
         self.relay = ""
         self.former: set[str] = set()
         self.accepted = self.acknowledged = 0
@@ -53,6 +54,7 @@ class Conversation:
 
     def ask(self, channel: str, frames: Frames) -> None:
         """Queue one message for the child."""
+        self.untouched = False
         self.ledger.ask(channel, frames)
         self.inbox.append((channel, frames))
 

@@ -83,7 +83,7 @@ class ForeignCells:
     @contextlib.contextmanager
     def _asked(self, code: str) -> Iterator[deque[tuple[str, Frames]]]:
         """Ask the child to run a cell, and give what it says of it."""
-        header = new_header("execute_request", self.pump.identity.decode("utf-8", "replace"))
+        header = new_header("execute_request", self.pump.session)
         content = {"code": code, "silent": False, "store_history": True, "stop_on_error": False}
         content.update(user_expressions={}, allow_stdin=False)
         parts: list[JSONObject] = [header, {}, {}, content]

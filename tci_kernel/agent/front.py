@@ -86,7 +86,7 @@ class Front:
         if op in ("boot", "exchange", "fetch"):
             self.pump.ends_at = None
         if op == "boot":
-            return {"hello": self._hello()}, []
+            return {"hello": self._hello(head["session"])}, []
         if op == "exchange":
             return self._exchange(head, messages)
         if op == "fetch":
@@ -167,14 +167,17 @@ class Front:
         self.pump.order(self.pump.finish)
         return {"ended": self.conversation.lock.wait_for(lambda: self.pump.state == "ended", START)}
 
-    def _hello(self) -> JSONObject:
+    def _hello(self, session: str) -> JSONObject:
         conversation = self.conversation
+        if conversation.untouched and session not in ("", self.pump.session):
+            self.pump.order(lambda: self.pump.speak_for(session))
         if self.moved:
             conversation.lock.wait_for(lambda: conversation.lost is not None, START)
         not_moved = {**self.not_moved, **(conversation.lost or {})}
         return {
             **about(ipython=self.shell is not None),
-            "fresh": self.batch.number == 0,
+            "fresh": conversation.untouched,
+            "execution_count": conversation.ledger.next_count,
             "had_variables": self.had_variables,
             "moved": [name for name in self.moved if name not in not_moved],
             "not_moved": not_moved,

@@ -80,19 +80,27 @@ class Process:
             start_new_session=True,  # its own interrupts go to its whole process group
         )
 
-    def connect(self, context: Any, identity: bytes) -> None:
+    def connect(self, context: Any, session: str) -> None:
         """Connect to the sockets of the child, which may not be there yet."""
-        for port, channel in enumerate(CHANNELS[:4], 1):
-            kind = zmq.SUB if channel == "iopub" else zmq.DEALER
-            self.sockets[channel] = sock = context.socket(kind)
-            sock.linger = 0
-            sock.sndhwm = sock.rcvhwm = 0
-            sock.reconnect_ivl = 5
-            if channel == "iopub":
-                sock.subscribe(b"")
-            else:
-                sock.identity = identity
-            sock.connect(f"ipc://{self.address}-{port}")
+        self.sockets["iopub"] = self._connected(context.socket(zmq.SUB), "iopub")
+        self.sockets["iopub"].subscribe(b"")
+        self.introduce(context, session)
+
+    def introduce(self, context: Any, session: str) -> None:
+        """Connect as the client of a Jupyter session, in the place of an earlier one if any."""
+        for channel in ("stdin", "control", "shell"):
+            if channel in self.sockets:
+                self.sockets[channel].close()
+            sock = context.socket(zmq.DEALER)
+            sock.identity = session.encode()[:255]
+            self.sockets[channel] = self._connected(sock, channel)
+
+    def _connected(self, sock: Any, channel: str) -> Any:
+        sock.linger = 0
+        sock.sndhwm = sock.rcvhwm = 0
+        sock.reconnect_ivl = 5
+        sock.connect(f"ipc://{self.address}-{CHANNELS.index(channel) + 1}")
+        return sock
 
     def send(self, channel: str, frames: Frames) -> None:
         """Send one message, unsigned."""

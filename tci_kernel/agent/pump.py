@@ -43,11 +43,11 @@ class Pump(threading.Thread):
     """The one thread that owns the sockets, sends, and watches the child."""
 
     def __init__(
-        self, conversation: Conversation, identity: str, folder: str, launch: JSONObject
+        self, conversation: Conversation, session: str, folder: str, launch: JSONObject
     ) -> None:
         super().__init__(name=NAME, daemon=True)
         self.conversation = conversation
-        self.identity = identity.encode()[:255] or uuid.uuid4().hex.encode()
+        self.session = session or uuid.uuid4().hex
         self.launch = launch
         self.folder = folder
         self.on_end: Callable[[], None] = unload
@@ -104,17 +104,28 @@ class Pump(threading.Thread):
         return 20 if self.state == "starting" else 200
 
     def _connect(self) -> None:
-        """Watch the sockets and pipes of a process that has just been started."""
-        self.process.connect(self.context, self.identity)
+        """Connect to a process that has just been started."""
+        self.process.connect(self.context, self.session)
+        self._listen()
+
+    def _listen(self) -> None:
+        """Watch all that the process can be heard on, and make it answer once."""
         self.poller = zmq.Poller()
         files = [self.ear.fileno(), self.process.link.fileno(), self.process.output.fileno()]
         for source in (*self.process.sockets.values(), *files):
             self.poller.register(source, zmq.POLLIN)
         self._ping()
 
+    def speak_for(self, session: str) -> None:
+        """Be the client of another Jupyter session; the child has heard nothing of the former."""
+        self.session = session
+        if self.state in ("starting", "ready"):
+            self.process.introduce(self.context, self.session)
+            self._listen()
+
     def _ping(self) -> None:
         """Ask for the kernel's info until the answer is heard on both shell and iopub."""
-        header = new_header("kernel_info_request", self.identity.decode("utf-8", "replace"))
+        header = new_header("kernel_info_request", self.session)
         self.process.pings.add(header["msg_id"])
         self.process.send("shell", [json.dumps(header).encode(), b"{}", b"{}", b"{}"])
 

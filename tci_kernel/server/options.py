@@ -17,6 +17,7 @@ class Options:
     """Settings of one server; sizes are bytes, `idle` is seconds (0: never ends by itself).
 
     With a `socket` it listens there and asks for no token, else on `host` and `port` (0: any).
+    `warm` sessions are kept ready, with `agent` such that live transport finds its child running.
     """
 
     host: str = "127.0.0.1"
@@ -28,6 +29,7 @@ class Options:
     network: bool = True
     python: Path | None = None
     warm: int = 0
+    agent: bool = False
     lifetime: timedelta = timedelta(minutes=60)
     max_sessions: int = 64
     max_body: int = 64 * 2**20

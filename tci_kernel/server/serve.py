@@ -18,6 +18,7 @@ from tornado import netutil
 from tornado.httpserver import HTTPServer
 
 from tci_kernel.errors import NotConfigured
+from tci_kernel.server.agents import with_agent
 from tci_kernel.server.app import application
 from tci_kernel.server.environment import Interpreter
 from tci_kernel.server.launcher import Launcher
@@ -67,7 +68,8 @@ def _allow_many_files() -> None:
 
 async def _serve(options: Options, launcher: Launcher) -> None:
     ending = _ending()
-    pool = Pool(launcher.start, options.warm)
+    start = with_agent(launcher.start) if options.agent else launcher.start
+    pool = Pool(start, options.warm)
     sessions = Sessions(
         pool,
         lifetime=options.lifetime,

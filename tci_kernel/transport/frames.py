@@ -108,7 +108,8 @@ class Hello:
     `refusal` is empty, or says why live transport cannot work here; `lacks_package` that it could
     if something were installed. `version` is `agent_version()` unless an agent of another release
     was there before. `ipython` False means that other clients' cells do not run in the child.
-    `not_moved` gives the reason for each name that stayed behind.
+    `fresh` tells that the child has not been asked anything yet, `execution_count` what its next
+    cell counts as. `not_moved` gives the reason for each name that stayed behind.
     """
 
     version: str
@@ -125,6 +126,7 @@ class Hello:
     moved: tuple[str, ...]
     not_moved: dict[str, str]
     lacks_package: bool = False
+    execution_count: int = 1
 
 
 @dataclass(frozen=True)
