@@ -416,6 +416,17 @@ def test_a_death_is_told_and_the_child_comes_back(shared: Relay, code: str, caus
     assert (after["ename"], after["execution_count"]) == ("NameError", died["execution_count"] + 1)
 
 
+def test_a_death_between_cells_is_told_in_the_next(shared: Relay) -> None:
+    """Nobody's cell fails; the next one, and it alone, begins with what happened."""
+    shared.run("doomed = 1; import os, threading; threading.Timer(0.2, os._exit, [3]).start()")
+    generation = shared.exchange(hold=0).child.generation
+    assert within(DEADLINE, lambda: shared.exchange(hold=0).child.generation > generation)
+    for told in (True, False):
+        messages = shared.run("'doomed' in globals()")
+        assert "False" in str([message.content for message in messages])
+        assert ("exit code 3" in text(messages)) is told
+
+
 def test_a_child_that_never_starts_is_given_up(session: Session) -> None:
     """After three deaths at the start the state is failed, with the reason, and cells fail."""
     session.execute("import os; os.environ['IPYTHONDIR'] = '/dev/null/nowhere'")

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from .ledger import Ledger
+from .ledger import Ledger, answer
 from .outbox import Outbox
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class Conversation:
         self.foreign: dict[str, deque[tuple[str, Frames]]] = {}
         self.lost: JSONObject | None = None
         self.reason = ""
+        self.unsaid = ""
 
     def take_over(self, relay: str) -> bool:
         """Serve this relay from now on, unless another has taken over from it."""
@@ -73,9 +74,14 @@ class Conversation:
             self.worthy = self.outbox.last
         if msg_type == "input_request":
             self.urgent = self.outbox.last
+        if msg_type == "execute_input" and self.unsaid:
+            text, self.unsaid = f"TCI: {self.unsaid}\n", ""
+            self.hear(channel, answer(frames[1], "stream", {"name": "stderr", "text": text}))
 
     def bury(self, text: str, *, all_aborted: bool = False) -> None:
-        """End all that a child that is gone had been asked."""
+        """End all that a child that is gone had been asked; the next cell tells if none ran."""
+        if not all_aborted:
+            self.unsaid = "" if self.ledger.running() else text
         for channel, frames in self.ledger.close(text, all_aborted=all_aborted):
             self.hear(channel, frames)
 

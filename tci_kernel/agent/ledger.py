@@ -22,18 +22,18 @@ class Asked:
         self.channel = channel
         self.msg_type: str = header.get("msg_type", "")
         self.raw_header = raw_header
+        self.runs = self.msg_type == "execute_request"
         self.replied = not self.msg_type.endswith("_request")
         self.sent = self.busy = self.idle = False
 
     def obituary(self, text: str, count: int, *, aborted: bool) -> Iterator[tuple[str, Frames]]:
         """Yield the messages that end this request in the place of a child that is gone."""
         error = {"ename": "DeadKernelError", "evalue": text, "traceback": [text]}
-        runs = self.msg_type == "execute_request"
-        if runs and not aborted:
+        if self.runs and not aborted:
             yield "iopub", self.message("error", error)
         if not self.replied:
             reply: JSONObject = {"status": "aborted"} if aborted else {"status": "error", **error}
-            if runs:
+            if self.runs:
                 reply.update(execution_count=count, user_expressions={}, payload=[])
             yield self.channel, self.message(self.msg_type[: -len("request")] + "reply", reply)
         if not self.idle:
@@ -41,9 +41,13 @@ class Asked:
 
     def message(self, msg_type: str, content: JSONObject) -> Frames:
         """Return a message whose parent is this request."""
-        session = json.loads(self.raw_header).get("session", "")
-        header = new_header(msg_type, session)
-        return [json.dumps(header).encode(), self.raw_header, b"{}", json.dumps(content).encode()]
+        return answer(self.raw_header, msg_type, content)
+
+
+def answer(parent: bytes, msg_type: str, content: JSONObject) -> Frames:
+    """Return a message in the child's place, whose parent has this raw header."""
+    header = new_header(msg_type, json.loads(parent).get("session", ""))
+    return [json.dumps(header).encode(), parent, b"{}", json.dumps(content).encode()]
 
 
 def new_header(msg_type: str, session: str) -> JSONObject:
@@ -108,15 +112,19 @@ class Ledger:
         elif msg_type == "comm_close":
             self.comms.discard(json.loads(frames[3]).get("comm_id", ""))
 
+    def running(self) -> Asked | None:
+        """Return the cell that the child runs, or is to run next."""
+        runs = [asked for asked in self.asked.values() if asked.sent and asked.runs]
+        return next((asked for asked in runs if asked.busy), runs[0] if runs else None)
+
     def close(self, text: str, *, all_aborted: bool) -> list[tuple[str, Frames]]:
         """End what a child that is gone was asked: the cell that ran fails, others are aborted."""
+        running = self.running()
         gone = [asked for asked in self.asked.values() if asked.sent]
-        runs = [asked for asked in gone if asked.msg_type == "execute_request"]
-        running = next((asked for asked in runs if asked.busy), runs[0] if runs else None)
         self.asked = {key: asked for key, asked in self.asked.items() if not asked.sent}
         self.comms.clear()
         messages: list[tuple[str, Frames]] = []
         for asked in gone:
-            aborted = all_aborted or (asked in runs and asked is not running)
+            aborted = all_aborted or (asked.runs and asked is not running)
             messages += asked.obituary(text, self.next_count - 1, aborted=aborted)
         return messages
