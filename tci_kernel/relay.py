@@ -185,13 +185,12 @@ class Relay:
             self._kernel.log.exception("A message on %s that nobody could have sent.", channel)
             return
         if channel != "stdin":
-            if not self._asked:
-                self._failed = False
             self._asked[channel, incoming.header["msg_id"]] = incoming
         self._live.pass_on(channel, incoming.frames)
 
     async def quiet(self) -> bool:
         """Wait until the child has finished its cells; False if one failed that aborts others."""
+        self._failed = False  # what had failed before is over, and aborts nothing
         while any(asked.header["msg_type"] == "execute_request" for asked in self._asked.values()):
             self._changed.clear()
             await self._changed.wait()

@@ -93,6 +93,14 @@ def test_an_error_aborts_the_queue(notebook: Notebook) -> None:
     assert cell.stdout == ""
 
 
+def test_an_error_does_not_abort_what_is_sent_later(notebook: Notebook) -> None:
+    """A cell of this side that follows on a failed one, as in `nbconvert --allow-errors`, runs."""
+    notebook.run("1")  # starts the session
+    assert notebook.run("1/0").status == "error"
+    assert notebook.run("%tci status").status == "ok"
+    assert notebook.run("print('runs')").stdout == "runs\n"
+
+
 def test_an_error_does_not_abort_the_queue_if_told_so(notebook: Notebook) -> None:
     """With `stop_on_error` false the next cell runs."""
     first = notebook.send("1/0", stop_on_error=False)
