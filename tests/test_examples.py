@@ -1,4 +1,4 @@
-"""Batch runners: nbconvert, nbclient and papermill run notebooks on TCI Python."""
+"""The example notebooks: batch runners run the tour, a client that answers runs the live one."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import nbformat
 import psutil
 import pytest
 
+from notebooks import Cell, Notebook, opened
 from tci_kernel import embedded
 from tci_kernel.settings import Settings
 
@@ -109,6 +110,80 @@ def test_runner_runs_the_tour(runner: str, tmp_path: Path) -> None:
     assert output_types(folder / "done.ipynb") == TOUR
 
 
+class Person:
+    """Runs a notebook's cells one by one, answers its questions, and interrupts a marked cell."""
+
+    def __init__(self, path: Path, notebook: Notebook) -> None:
+        self.notebook = notebook
+        self.cells = {
+            cell.id: cell
+            for cell in nbformat.read(path, as_version=4).cells
+            if cell.cell_type == "code"
+        }
+
+    def run(self, name: str) -> Cell:
+        """Run the cell with an id to its end; once."""
+        cell = self.cells.pop(name)
+        tags = cell.metadata.get("tags", [])
+        request = self.notebook.send(cell.source, allow_stdin=True)
+        if "input" in tags:
+            self.notebook.client.get_stdin_msg(timeout=30)
+            self.notebook.client.input("Ada")
+        if "interrupt" in tags:
+            self.notebook.wait_for(request, "stream")
+            self.notebook.manager.interrupt_kernel()
+        return self.notebook.finish(request)
+
+    def move(self, comm: str, value: int) -> None:
+        """Move the slider behind a comm, as a front end does."""
+        data = {"method": "update", "state": {"value": value}}
+        client = self.notebook.client
+        client.shell_channel.send(client.session.msg("comm_msg", {"comm_id": comm, "data": data}))
+
+
+def slider_of(cell: Cell) -> str:
+    """Return the comm of the slider that a cell shows."""
+    comms = cell.contents("comm_open")
+    names = {comm["comm_id"]: comm["data"]["state"].get("_model_name") for comm in comms}
+    return next(comm for comm, name in names.items() if name == "IntSliderModel")
+
+
+def bars(cell: Cell) -> list[str]:
+    """Return what a display showed, one update after the other."""
+    return [content["data"]["text/html"] for content in cell.contents("update_display_data")]
+
+
+def last_words(notebook: Notebook) -> str:
+    """Return what a thread shows last; its messages belong to the cell that ran meanwhile."""
+    text = ""
+    while "<b>10</b>" not in text:
+        message = notebook.client.get_iopub_msg(timeout=30)
+        if message["msg_type"] == "update_display_data":
+            text = message["content"]["data"]["text/html"]
+    return text
+
+
+@pytest.mark.slow
+def test_the_live_notebook_at_the_keyboard(tmp_path: Path) -> None:
+    """Each cell does what its text says, one after the other, with a person who reacts."""
+    with opened(tmp_path, {}) as notebook:
+        person = Person(EXAMPLES / "live.ipynb", notebook)
+        assert len(person.run("output").contents("stream")) > 2
+        assert bars(person.run("progress"))[-1].endswith("100 %")
+        person.move(slider_of(person.run("slider")), 7)
+        assert person.run("slider-value").result == "7"
+        assert person.run("interact").contents("comm_open")
+        assert person.run("input").stdout.endswith("Hello, Ada!\n")
+        assert person.run("interrupt").error == "KeyboardInterrupt"
+        assert "are kept" in person.run("kept").stdout
+        assert person.run("thread").status == "ok"
+        assert person.run("meanwhile").result == "True"
+        assert last_words(notebook) == "Step <b>10</b> of 10"
+        status = person.run("status").contents("display_data")[0]["data"]["text/plain"]
+        assert "live" in status
+        assert not person.cells
+
+
 @pytest.mark.parametrize("runner", RUNNERS)
 def test_runner_stops_at_a_cell_that_fails(runner: str, tmp_path: Path) -> None:
     """A cell that raises ends the run: the status is not zero, and no later cell has output."""
@@ -127,8 +202,9 @@ def test_allow_errors_goes_on(runner: str, tmp_path: Path) -> None:
     assert output_types(tmp_path / "done.ipynb") == [["error"], ["stream"]]
 
 
-def test_tour_is_committed_without_outputs() -> None:
+@pytest.mark.parametrize("name", ["tour", "live"])
+def test_an_example_is_committed_without_outputs(name: str) -> None:
     """The notebook in the repository names the kernel and carries no outputs."""
-    notebook = nbformat.read(EXAMPLES / "tour.ipynb", as_version=4)
+    notebook = nbformat.read(EXAMPLES / f"{name}.ipynb", as_version=4)
     assert notebook.metadata.kernelspec.name == "tci_python"
     assert not any(cell.get("outputs") for cell in notebook.cells)
