@@ -28,7 +28,8 @@ class TCIError(Exception):
     """Root of all errors of this package.
 
     `may_have_run` is True when the request left this machine and nobody knows whether its code
-    ran. Such a request is never sent again.
+    ran. Such a request is never sent again, except to an agent, which acts once on what it gets
+    twice.
     """
 
     may_have_run: bool = False

@@ -1,7 +1,8 @@
 """The kernel: a front end's requests on one side, a session on the other.
 
-Handlers *return* content; `_publish` is the only sender of outputs. Nothing may escape a `do_*`
-method: the front end would wait for its reply for ever.
+While there is a relay, what concerns the user's Python goes through it, unchanged. The rest is
+answered here: handlers *return* content, and `_publish` is the only sender of outputs. Nothing may
+escape a `do_*` method: the front end would wait for its reply for ever.
 """
 
 from __future__ import annotations

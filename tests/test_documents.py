@@ -1,0 +1,68 @@
+"""The documents name what is in the code, and name all of it where they have a table."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tci_kernel.magics.verbs import VERBS
+from tci_kernel.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "tci_kernel"
+
+#: Where a path in a document may begin.
+FOLDERS = (ROOT, PACKAGE, PACKAGE / "transport")
+
+
+@cache
+def source() -> str:
+    """Return all code of the package and its tests."""
+    files = [*PACKAGE.rglob("*.py"), *(ROOT / "tests").glob("*.py")]
+    return "\n".join(file.read_text("utf-8") for file in files if file != Path(__file__))
+
+
+def named(document: str) -> list[str]:
+    """Return the names of code and the paths that stand in code type."""
+    marked = re.findall(r"`([^`\n]+)`", (ROOT / document).read_text("utf-8"))
+    return sorted({name for name in marked if re.fullmatch(r"[\w./]*\w/?", name)})
+
+
+def exists(name: str) -> bool:
+    """Tell whether a path is there, a dotted name is defined, or a word is in the code."""
+    if "/" in name or name.endswith((".py", ".md", ".toml")):
+        return any((folder / name).exists() for folder in FOLDERS)
+    first, _, rest = name.partition(".")
+    if not rest:
+        return re.search(rf"\b{first}\b", source()) is not None
+    modules = [module.read_text("utf-8") for module in PACKAGE.rglob(f"{first}.py")]
+    classes = re.findall(rf"(?ms)^class {first}\b.*?(?=^\S)", source())
+    defined = rf"\b(?:def|class) {rest}\b|^ *(?:self\.)?{rest}(?::| =)"
+    return any(re.search(defined, text, re.MULTILINE) for text in modules + classes)
+
+
+@pytest.mark.parametrize("name", named("ARCHITECTURE.md"))
+def test_architecture_names_what_is_there(name: str) -> None:
+    """Each path and each name of ARCHITECTURE.md exists."""
+    assert exists(name)
+
+
+def test_a_name_that_is_not_there_is_noticed() -> None:
+    """The check can fail: for files, for methods, and for words."""
+    absent = ["transport/" + "nowhere.py", "Session.no" + "thing", "No" + "where"]
+    assert not any(map(exists, absent))
+
+
+def test_readme_has_every_setting() -> None:
+    """The table of settings has each setting, and nothing else."""
+    table = re.findall(r"^\| `TCI_(\w+)` \|", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
+    assert sorted(name.lower() for name in table) == sorted(Settings.model_fields)
+
+
+def test_readme_has_every_verb() -> None:
+    """The table of magics has each verb, and nothing else."""
+    table = re.findall(r"^\| `%tci (\w+)", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
+    assert sorted(table) == sorted(VERBS)
