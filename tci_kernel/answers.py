@@ -95,8 +95,11 @@ def _failure(answer: Answer, envelope: Envelope | None, session_id: str | None) 
     status = answer.status
     reported = _reported(answer, envelope)
     said = f"HTTP {status}" + (f": {reported}" if reported else "")
-    gone = session_id is not None and (status in {404, 410} or bool(_GONE.search(reported)))
-    if gone and status != HTTPStatus.TOO_MANY_REQUESTS:
+    # A page of a failing proxy in between says nothing about the session.
+    says_so = status < HTTPStatus.INTERNAL_SERVER_ERROR or envelope is not None
+    gone = says_so and bool(_GONE.search(reported))
+    gone |= status in {404, 410} and envelope is not None
+    if gone and session_id is not None and status != HTTPStatus.TOO_MANY_REQUESTS:
         return SessionExpired(
             f"The session {session_id} has ended ({said}). Its variables and files are gone. "
             "Run again to start a new session, from the first cell."

@@ -12,8 +12,8 @@ from tci_kernel.client import TCIClient
 from tci_kernel.errors import LiveRefused, TCIError
 from tci_kernel.relay import Relay
 from tci_kernel.session import Session
-from tci_kernel.state import HANDOVER_SECONDS
 from tci_kernel.transport import install
+from tci_kernel.transport.frames import AgentMissing
 from tci_kernel.transport.plain import PlainTransport
 
 if TYPE_CHECKING:
@@ -44,6 +44,11 @@ class Connection:
         """The session and the way to it, as `%tci` lines see them."""
         health = self.relay.health if self.relay is not None and self.relay.open else None
         return magics.Context(self.session, self._transport_name, self._refusal, health)
+
+    @property
+    def plain(self) -> bool:
+        """Whether cells travel by plain transport, or will."""
+        return self._transport_name == PlainTransport.name
 
     @property
     def _transport_name(self) -> str:
@@ -126,8 +131,12 @@ class Connection:
         if self.relay is None or not self.relay.open:
             await self.session.end(timeout)
             return
-        with contextlib.suppress(TCIError, asyncio.TimeoutError):
+        try:
             await asyncio.wait_for(self.relay.end(exit_session=self.session.owned), timeout)
+        except AgentMissing:
+            await self.session.end(timeout)
+        except (TCIError, asyncio.TimeoutError):
+            pass  # it ends when its time is over
         self.session.forget()
 
     async def leave(self, timeout: float) -> None:
@@ -138,10 +147,11 @@ class Connection:
         if self.relay is None or not self.relay.open:
             await self.session.end(timeout)
             return
+        grace = self.session.client.settings.handover_timeout
         with contextlib.suppress(TCIError, asyncio.TimeoutError):
-            ending = self.relay.end(delay=HANDOVER_SECONDS, exit_session=self.session.owned)
+            ending = self.relay.end(delay=grace, exit_session=self.session.owned)
             await asyncio.wait_for(ending, timeout)
-        self.session.hand_over()
+        self.session.hand_over(grace)
 
 
 def _left_behind(not_moved: dict[str, str]) -> str:

@@ -8,6 +8,7 @@ escape a `do_*` method: the front end would wait for its reply for ever.
 from __future__ import annotations
 
 import asyncio
+import os
 import platform
 from functools import cached_property, partial
 from importlib.metadata import version
@@ -64,6 +65,7 @@ class TCIKernel(Kernel):  # type: ignore[misc]  # ipykernel's base class is unty
             self.shell_handlers[message_type] = getattr(self, message_type)
         self.execution_count: int = 0
         self._cell: asyncio.Task[Content] | None = None
+        self._parent_process = os.getppid()
         self._connection_file = Path(self.parent.connection_file)
 
     def start(self) -> None:
@@ -112,6 +114,11 @@ class TCIKernel(Kernel):  # type: ignore[misc]  # ipykernel's base class is unty
         """The relay while messages are handed on."""
         relay = self._made_connection.relay if self._made_connection is not None else None
         return relay if relay is not None and relay.open else None
+
+    @property
+    def runs_cell(self) -> bool:
+        """Whether a cell is begun on this side."""
+        return self._cell is not None
 
     @property
     def asker_of_cell(self) -> list[bytes]:
@@ -237,7 +244,7 @@ class TCIKernel(Kernel):  # type: ignore[misc]  # ipykernel's base class is unty
     def _runs_on(self) -> bool:
         """Tell whether an interrupted cell still runs in the session: plain cannot stop it."""
         connection = self._made_connection
-        return connection is not None and self._relay is None and connection.session.busy
+        return connection is not None and connection.plain and connection.session.busy
 
     def _reply(self, failure: Failure | None) -> Content:
         """Return the content of an execute_reply."""
@@ -363,8 +370,12 @@ class TCIKernel(Kernel):  # type: ignore[misc]  # ipykernel's base class is unty
         return {"status": "ok", "restart": restart}
 
     async def terminate(self) -> None:
-        """End after SIGTERM, which may be a restart; belongs to the main loop."""
-        await self._leave("leave", _TERMINATE_SECONDS)
+        """End after SIGTERM, which may be a restart; belongs to the main loop.
+
+        Where the parent is gone, nobody comes back.
+        """
+        orphaned = os.getppid() != self._parent_process
+        await self._leave("end" if orphaned else "leave", _TERMINATE_SECONDS)
         self.io_loop.stop()
 
     async def _leave(self, how: str, timeout: float) -> None:

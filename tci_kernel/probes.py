@@ -178,9 +178,9 @@ async def live(session: Session) -> Trial:
     said: list[Message] = []
     replied: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def deliver(message: Message) -> None:
-        said.append(message)
-        if message.msg_type == "execute_reply" and not replied.done():
+    def deliver(messages: list[Message]) -> None:
+        said.extend(messages)
+        if any(m.msg_type == "execute_reply" for m in messages) and not replied.done():
             replied.set_result(None)
 
     def fail(error: TCIError) -> None:

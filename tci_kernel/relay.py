@@ -45,6 +45,11 @@ _HANDED_ON_CONTROL = frozenset(
 #: The user is told that a cell does not heed an interrupt after so many seconds.
 _PATIENCE = 10.0
 
+_INTERRUPT_WAITS = (
+    "TCI: the interrupt takes effect when the service answers again. Interrupt once more to leave "
+    "the cell now; it may run on in the session."
+)
+
 #: Lets the child's count pass over a cell that it did not get.
 _SKIP = (
     "(lambda shell: [cells.extend([''] * ({count} - len(cells))) for cells in "
@@ -85,6 +90,7 @@ class Relay:
         self._channels = Channels(kernel)
         self._live = LiveTransport(session, self._deliver, self._notify, self._ended)
         self._open = False
+        self._interrupted = False
         self._asked: dict[tuple[str, str], Incoming] = {}
         self._begun: dict[str, Begun] = {}
         self._internal: set[str] = set()
@@ -107,8 +113,8 @@ class Relay:
 
     @property
     def working(self) -> bool:
-        """Whether a request of a front end is not finished."""
-        return bool(self._asked or self._begun)
+        """Whether a request of a front end is not finished, or one of an earlier process."""
+        return bool(self._asked or self._begun) or self._live.working
 
     async def start(self, execution_count: int) -> Hello:
         """Start the child, or find the one that runs; from then on hand on.
@@ -223,16 +229,24 @@ class Relay:
         self._send("shell", header, {}, {**content, "allow_stdin": False, "stop_on_error": False})
 
     def interrupt(self) -> None:
-        """Interrupt the child's cell; say so if it does not heed that."""
+        """Interrupt the child's cell; say so if it does not heed that.
+
+        While the service does not answer, the interrupt waits for it; a second one does not.
+        """
+        if self._live.silent and self._interrupted:
+            self._live.give_up()
+            return
+        self._interrupted = self._live.silent
+        if self._interrupted:
+            self._notify(_INTERRUPT_WAITS)
         header = self._kernel.session.msg_header("interrupt_request")
         self._internal.add(header["msg_id"])
         self._send("control", header, {}, {})
-
         if running := self._cells():
             self._kernel.io_loop.call_later(_PATIENCE, self._tell_uninterruptible, running[0])
 
     def _tell_uninterruptible(self, message_id: str) -> None:
-        if message_id in self._cells():
+        if message_id in self._cells() and not self._live.silent:
             self._notify(
                 "TCI: the cell does not react to the interrupt; it may be in code that cannot be "
                 "interrupted. Restart the kernel to end it: files and packages are kept."
@@ -246,7 +260,14 @@ class Relay:
 
     # -- from the child to the front ends --
 
-    def _deliver(self, message: Message) -> None:
+    def _deliver(self, messages: list[Message]) -> None:
+        """Hand on what the child said; warn the user in time of the session's end."""
+        if self._cells() and (warning := self._session.warning()):
+            self._notify(warning)
+        for message in messages:
+            self._hand_out(message)
+
+    def _hand_out(self, message: Message) -> None:
         """Hand a message of the child to whom it concerns."""
         parent = message.parent_header.get("msg_id", "")
         is_reply = message.channel in {"shell", "control"}
@@ -298,11 +319,14 @@ class Relay:
     def _notify(self, text: str) -> None:
         """Tell the user something, in the cell that runs."""
         running = self._cells()
-        if not running:
+        incoming = self._asked.get(("shell", running[0])) if running else None
+        if incoming is not None:
+            header = incoming.header
+        elif running or self._kernel.runs_cell:
+            header = self._kernel.get_parent("shell")["header"]
+        else:
             self._kernel.log.warning("%s", text)
             return
-        incoming = self._asked.get(("shell", running[0]))
-        header = incoming.header if incoming else self._kernel.get_parent("shell")["header"]
         self._publish("stream", {"name": "stderr", "text": f"{text}\n"}, header)
 
     def _ended(self, error: TCIError) -> None:

@@ -45,6 +45,7 @@ class Session:
         self.created = 0
         self.expires_at: datetime | None = None
         self.execution_count = 0
+        self.agent = ""
         self.acknowledged = 0
         self.fresh = False
         self._remembered = remembered
@@ -71,8 +72,11 @@ class Session:
         *,
         timeout: float | None = None,
         retries: int | None = None,
+        within: str | None = None,
     ) -> Execution:
         """Run code in the session, which is made if there is none; return its outputs.
+
+        With `within` it runs in the session of that id or not at all.
 
         A caller that is cancelled after the request was sent leaves it under way, and the session
         busy: nothing stops code that runs. One that is cancelled earlier takes it back.
@@ -82,7 +86,9 @@ class Session:
         turn = self._turn
         await turn.acquire()
         sent = asyncio.Event()
-        request = asyncio.create_task(self._request(code, files, timeout, retries, turn, sent))
+        request = asyncio.create_task(
+            self._request(code, files, timeout, retries, within, turn, sent)
+        )
         request.add_done_callback(_retrieved)
         try:
             return await asyncio.shield(request)
@@ -97,16 +103,18 @@ class Session:
         files: Sequence[File] | None,
         timeout: float | None,
         retries: int | None,
+        within: str | None,
         turn: asyncio.Lock,
         sent: asyncio.Event,
     ) -> Execution:
         """Send one request in its turn, which lasts until the answer comes."""
         try:
+            self._demand(within)
             execution = await self.client.execute(
                 code, self.id, files, timeout=timeout, on_sent=sent.set, retries=retries
             )
         except SessionExpired:
-            if turn is self._turn:
+            if turn is self._turn and within in {None, self.id}:
                 self.forget()
             raise
         finally:
@@ -114,6 +122,11 @@ class Session:
         if turn is self._turn and execution.session_id != self.id:
             self._made(execution.session_id)
         return execution
+
+    def _demand(self, session_id: str | None) -> None:
+        """Raise `SessionExpired` if a request is for a session that this kernel no longer uses."""
+        if session_id not in {None, self.id}:
+            raise SessionExpired(f"This kernel has left session {session_id}. Nothing has run.")
 
     async def info(self) -> SessionInfo | None:
         """Return what the service lists about this session, and learn its end from it."""
@@ -134,6 +147,7 @@ class Session:
         self.id = None
         self.owned = False
         self.fresh = False
+        self.agent = ""
         self.acknowledged = 0
         self.expires_at = None
         self._turn = asyncio.Lock()  # what the old session still runs is no concern of the next
@@ -163,14 +177,15 @@ class Session:
                 owned=self.owned,
                 expires_at=self.expires_at or _now() + LIFETIME,
                 execution_count=0 if self.fresh else self.execution_count,
+                agent=self.agent,
                 acknowledged=self.acknowledged,
                 fresh=self.fresh,
             )
             self._remembered.write(state)
 
-    def hand_over(self) -> None:
-        """Leave the session to the next kernel that the same parent starts in this folder."""
-        self._remembered.hand_over()
+    def hand_over(self, seconds: float) -> None:
+        """Leave the session to the next kernel that the same parent soon starts in this folder."""
+        self._remembered.hand_over(seconds)
 
     def warning(self) -> str | None:
         """Return a sentence about the near end of the session, once for each mark passed."""
@@ -203,6 +218,7 @@ class Session:
         self.owned = state.owned
         self.expires_at = state.expires_at
         self.execution_count = state.execution_count
+        self.agent = state.agent
         self.acknowledged = state.acknowledged
         self.fresh = state.fresh
 

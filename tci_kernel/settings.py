@@ -71,6 +71,12 @@ class Settings(BaseSettings):
     cell_timeout: float | None = Field(
         None, gt=0, description="Time a cell may take; unset: as long as it runs."
     )
+    answer_timeout: float = Field(
+        20.0, gt=0, description="Time after which live transport takes an answer for lost."
+    )
+    handover_timeout: float = Field(
+        120.0, gt=0, description="Time that a session waits for the next kernel after SIGTERM."
+    )
     retries: int = Field(5, ge=0, description="How often a request that did not run is repeated.")
 
     file_roots: Annotated[tuple[Path, ...], NoDecode] = Field(

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import os
 import time
-from datetime import datetime  # noqa: TC003  pydantic resolves annotations at run time
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
@@ -18,16 +18,14 @@ from pydantic import BaseModel, ValidationError
 #: Files of kernels that ended without tidying up; a session does not live that long.
 _STALE_SECONDS = 24 * 3600
 
-#: How long a session that SIGTERM has left waits for the next kernel.
-HANDOVER_SECONDS = 120.0
-
 
 class State(BaseModel):
     """One session as a kernel left it.
 
     `owned` tells that the kernel made the session; `fresh` that the next kernel must begin with an
-    empty namespace, because a person asked for a restart. `acknowledged` is the last of the agent's
-    messages that front ends have got.
+    empty namespace, because a person asked for a restart. `acknowledged` is the last message of the
+    session's `agent` that front ends have got. `waits_until` is when a session that was handed over
+    ends.
     """
 
     backend: str
@@ -35,8 +33,10 @@ class State(BaseModel):
     owned: bool
     expires_at: datetime
     execution_count: int = 0
+    agent: str = ""
     acknowledged: int = 0
     fresh: bool = False
+    waits_until: datetime | None = None
 
 
 class StateFile:
@@ -59,12 +59,14 @@ class StateFile:
             return handed
         return state
 
-    def hand_over(self) -> None:
-        """Leave the session to another connection file, with an empty namespace."""
+    def hand_over(self, seconds: float) -> None:
+        """Leave the session to another connection file for a time, with an empty namespace."""
         state = _read(self._path)
         self.remove()
         if state is not None:
-            _write(self._handover, state.model_copy(update={"fresh": True, "execution_count": 0}))
+            until = datetime.now(timezone.utc) + timedelta(seconds=seconds)
+            changes = {"fresh": True, "execution_count": 0, "waits_until": until}
+            _write(self._handover, state.model_copy(update=changes))
 
     def write(self, state: State) -> None:
         """Replace the file at once; a full disk or a read-only folder costs only the memory."""
@@ -96,16 +98,18 @@ def _write(path: Path, state: State) -> None:
 
 
 def _take_handover(path: Path) -> State | None:
-    """Return the state that was handed over lately; only one kernel gets it."""
+    """Return the state that was handed over if its session waits; only one kernel gets it."""
     mine = path.with_suffix(f".{os.getpid()}.tmp")
     try:
         path.rename(mine)
-        age = time.time() - mine.stat().st_mtime
-        return _read(mine) if age < HANDOVER_SECONDS else None
+        state = _read(mine)
     except OSError:
         return None
     finally:
         mine.unlink(missing_ok=True)
+    if state is None or state.waits_until is None or state.waits_until < datetime.now(timezone.utc):
+        return None
+    return state.model_copy(update={"waits_until": None})
 
 
 def _private(path: str, flags: int) -> int:

@@ -101,6 +101,7 @@ def test_a_vanished_parent_ends_kernel_and_session(
     before = set(server.sessions())
     launcher = (
         "import os, sys, time\n"
+        "sys.path.insert(0, sys.argv[1])\n"
         "from notebooks import Notebook\n"
         "from pathlib import Path\n"
         "os.environ['JPY_PARENT_PID'] = ''\n"
@@ -108,8 +109,8 @@ def test_a_vanished_parent_ends_kernel_and_session(
         "n.run('1'); print(n.manager.provisioner.pid, flush=True); time.sleep(60)\n"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", launcher],
-        env={**os.environ, **service_env, "PYTHONPATH": str(Path(__file__).parent)},
+        [sys.executable, "-c", launcher, str(Path(__file__).parent)],
+        env={**os.environ, **service_env},
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         text=True,

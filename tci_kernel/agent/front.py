@@ -6,6 +6,7 @@ import atexit
 import os
 import shutil
 import time
+import uuid
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,7 @@ class Front:
     """Answers requests in the session's main thread."""
 
     def __init__(self, head: JSONObject, shell: Shell | None) -> None:
+        self.id = uuid.uuid4().hex
         self.conversation = Conversation(head)
         self.shell = shell
         self.batch = Batch(0, b"")
@@ -130,8 +132,10 @@ class Front:
     def _idle(self) -> JSONObject | None:
         """Return what can still speak, or None while the child is at work."""
         conversation = self.conversation
-        if conversation.ledger.asked or self.pump.state != "ready":
+        if conversation.ledger.asked or self.pump.state == "starting":
             return None
+        if self.pump.state == "failed":
+            return {"threads": 0, "tasks": 0, "comms": 0}
         before, conversation.speakers = conversation.speakers, None
         self.pump.process.ask()
         conversation.lock.wait_for(lambda: conversation.speakers is not None, PATIENCE)
@@ -176,6 +180,7 @@ class Front:
         not_moved = {**self.not_moved, **(conversation.lost or {})}
         return {
             **about(ipython=self.shell is not None),
+            "agent": self.id,
             "fresh": conversation.untouched,
             "execution_count": conversation.ledger.next_count,
             "had_variables": self.had_variables,

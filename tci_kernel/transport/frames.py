@@ -108,8 +108,9 @@ class Hello:
     `refusal` is empty, or says why live transport cannot work here; `lacks_package` that it could
     if something were installed. `version` is `agent_version()` unless an agent of another release
     was there before. `ipython` False means that other clients' cells do not run in the child.
-    `fresh` tells that the child has not been asked anything yet, `execution_count` what its next
-    cell counts as. `not_moved` gives the reason for each name that stayed behind.
+    `agent` tells it from any other, which numbers its messages anew. `fresh` tells that the child
+    has not been asked anything yet, `execution_count` what its next cell counts as. `not_moved`
+    gives the reason for each name that stayed behind.
     """
 
     version: str
@@ -121,6 +122,7 @@ class Hello:
     cwd: str
     pid: int
     ipython: bool
+    agent: str
     fresh: bool
     had_variables: int
     moved: tuple[str, ...]
@@ -172,8 +174,8 @@ def parse(text: str, nonce: str) -> Piece:
     """
     if f"<tci 1 {nonce} missing>" in text:
         raise AgentMissing(
-            "The session has no agent: its Python process has been started anew. Variables are "
-            "lost; files are kept. Nothing was run."
+            "The session has no agent: its Python process has been started anew. Variables, and a "
+            "cell that ran, are lost; files are kept. The next cell starts afresh."
         )
     for match in _PIECE.finditer(text):
         if match["nonce"] == nonce:

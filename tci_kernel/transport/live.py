@@ -2,45 +2,21 @@
 
 One task, `_pump`, makes one exchange after the other while something can come. Messages of the
 front ends wait in `_outgoing` until the agent has accepted them; what the child says is handed to
-`deliver`, once and in order. Any exchange may be lost: it is made again with the same numbers.
+`deliver`, once and in order. Any exchange may be lost: the line makes it again (line.py).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 import uuid
 from typing import TYPE_CHECKING
 
-import stamina
-
-from tci_kernel.errors import (
-    InvalidRequest,
-    LiveRefused,
-    NotConfigured,
-    RateLimited,
-    SessionExpired,
-    Superseded,
-    TCIError,
-    Unauthorized,
-)
-from tci_kernel.transport.frames import AgentMissing, Assembler, FrameError, health, parse
+from tci_kernel.errors import ConnectionLost, LiveRefused, Superseded, TCIError
+from tci_kernel.transport.frames import health
+from tci_kernel.transport.line import Line
 from tci_kernel.transport.message import Message
-from tci_kernel.transport.requests import (
-    LIMIT,
-    SMALLEST_LIMIT,
-    BootOptions,
-    End,
-    Exchange,
-    Fetch,
-    Request,
-    Restart,
-    Signal,
-    Status,
-    boot,
-    encode,
-)
+from tci_kernel.transport.requests import BootOptions, End, Exchange, Restart, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,24 +24,11 @@ if TYPE_CHECKING:
     from tci_kernel.session import Session
     from tci_kernel.transport.frames import Frame, Health, Hello, Idle
     from tci_kernel.transport.message import Channel
-    from tci_kernel.transport.requests import Call
-
-#: Bounds of the wait for news in one exchange, in seconds: what a front end sends waits behind it.
-_SHORTEST_HOLD, _LONGEST_HOLD = 0.2, 1.0
-#: How often the hold goes into the time that a request travels.
-_HOLD_PER_TRIP = 5.0
-#: The hold after the service has asked for fewer requests.
-_PATIENT_HOLD = 5.0
 
 #: Pauses between two looks at what threads, tasks and open comms say, in seconds: ever longer.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 10.0
 #: One look this long (seconds) after the last news, whatever the child believes of its threads.
 _LAST_LOOK = 0.3
-
-#: An answer that takes longer than this (seconds, beside the hold) is taken for lost.
-_ANSWER_TIMEOUT = 60.0
-#: The user is told that the service cannot be reached after so many seconds.
-_TELL_AFTER = 3.0
 
 #: Most bytes of messages in one exchange; the others wait for the next one.
 _LARGEST_REQUEST = 16 * 2**20
@@ -74,8 +37,8 @@ _LARGEST_REQUEST = 16 * 2**20
 class LiveTransport:
     """Relays between the front ends and the child ipykernel of one session.
 
-    `deliver` gets each message of the child; `notify` gets what the user is to know meanwhile;
-    `on_end` the error that ends the transport for good.
+    `deliver` gets the child's messages of each exchange, none too; `notify` gets what the user is
+    to know meanwhile; `on_end` the error that ends the transport for good.
     """
 
     name = "live"
@@ -83,17 +46,14 @@ class LiveTransport:
     def __init__(
         self,
         session: Session,
-        deliver: Callable[[Message], None],
+        deliver: Callable[[list[Message]], None],
         notify: Callable[[str], None],
         on_end: Callable[[TCIError], None],
     ) -> None:
         self._session = session
-        self._deliver, self._notify, self._on_end = deliver, notify, on_end
+        self._deliver, self._on_end = deliver, on_end
         self._relay = uuid.uuid4().hex
-        self._booted_in: str | None = None
-        self._limit = LIMIT
-        self._hold = _SHORTEST_HOLD
-        self._trip = _LONGEST_HOLD
+        self._line = Line(session, self._relay, notify)
         self._outgoing: list[Message] = []
         self._number = 0
         self._more = False
@@ -105,6 +65,21 @@ class LiveTransport:
 
     # -- the life of the transport --
 
+    @property
+    def in_session(self) -> bool:
+        """Whether the kernel's session still is the one with this transport's agent."""
+        return self._line.session_id is not None and self._line.session_id == self._session.id
+
+    @property
+    def working(self) -> bool:
+        """Whether the child is at work, as far as is known."""
+        return self._working
+
+    @property
+    def silent(self) -> bool:
+        """Whether the service has not answered for so long that the user was told."""
+        return self._line.silent
+
     async def start(self, execution_count: int, *, jupyter_session: str) -> Hello:
         """Boot the agent, or join the one that runs in the session; then pump.
 
@@ -114,50 +89,48 @@ class LiveTransport:
         options = BootOptions(
             self._relay, jupyter_session, move=True, execution_count=execution_count
         )
-        try:
-            frame = await self._ask(boot(options))
-        except FrameError as error:
-            raise LiveRefused(f"The session does not answer the agent's call: {error}") from error
-        hello = frame.hello
-        if hello is None or hello.refusal or frame.problem:
-            reason = hello.refusal if hello is not None else frame.problem.strip().split("\n")[-1]
-            lacks_package = hello is not None and hello.lacks_package
-            raise LiveRefused(
-                reason or "The session's agent did not introduce itself.", installable=lacks_package
-            )
-        self._booted_in = self._session.id
+        hello = (await self._line.ask(options)).hello
+        if hello is None:
+            raise LiveRefused("The session's agent did not introduce itself.")
+        if hello.refusal:
+            raise LiveRefused(hello.refusal, installable=hello.lacks_package)
+        if hello.agent != self._session.agent:  # it counts its messages from 1
+            self._session.agent, self._session.acknowledged = hello.agent, 0
         self._wake.set()
         self._pumping = asyncio.create_task(self._pump(), name="tci relay")
         return hello
-
-    @property
-    def in_session(self) -> bool:
-        """Whether the kernel's session still is the one with this transport's agent."""
-        return self._session.id is not None and self._session.id == self._booted_in
 
     def stop(self) -> None:
         """Make no more exchanges."""
         if self._pumping is not None:
             self._pumping.cancel()
 
+    def give_up(self) -> None:
+        """End the transport because a person does not want to wait for the service any more."""
+        self.stop()
+        self._on_end(
+            ConnectionLost(
+                "Interrupted while the service did not answer. The cell may run on in the session, "
+                "whose variables and files are kept. The next cell tries to reach it again."
+            )
+        )
+
     async def restart(self, execution_count: int = 1) -> None:
         """Replace the child by a fresh one in the same session."""
-        await self._persistently(Restart(self._relay, execution_count))
+        await self._line.ask(Restart(self._relay, execution_count))
         # What the former child left unsaid is not for the next kernel process.
-        self._take(await self._persistently(self._exchange()))
+        self._more = True
+        while self._more:
+            self._take(await self._line.ask(self._exchange(hold=0.0)))
 
     async def end(self, *, delay: float = 0.0, exit_session: bool = False) -> None:
         """End the child, after `delay` seconds unless a relay comes; the session's process too."""
         self.stop()
-        await self._once(End(self._relay, delay, exit_session))
-
-    async def signal(self) -> None:
-        """Interrupt the child as a terminal would."""
-        await self._persistently(Signal(self._relay))
+        await self._line.ask(End(self._relay, delay, exit_session))
 
     async def health(self) -> Health:
         """Return how the child is."""
-        return health(await self._once(Status(self._relay)))
+        return health(await self._line.ask(Status(self._relay), attempts=1))
 
     # -- messages --
 
@@ -171,7 +144,7 @@ class LiveTransport:
         try:
             while True:
                 await self._due()
-                self._take(await self._persistently(self._exchange()))
+                self._take(await self._line.ask(self._exchange(self._line.hold)))
         except TCIError as error:
             self._on_end(error)
         except Exception as error:  # noqa: BLE001  a relay that stops silently loses a user's work
@@ -190,7 +163,7 @@ class LiveTransport:
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._wake.wait(), pause)
 
-    def _exchange(self) -> Exchange:
+    def _exchange(self, hold: float) -> Exchange:
         size = 0
         messages: list[Message] = []
         for message in self._outgoing:
@@ -204,7 +177,7 @@ class LiveTransport:
             messages=tuple(messages),
             generation=2**31,  # the front ends ask the child itself
             # Nothing that a front end sends waits behind a look at an idle child.
-            hold=self._hold if messages or self._working else 0.0,
+            hold=hold if messages or self._working else 0.0,
         )
 
     def _take(self, frame: Frame) -> None:
@@ -221,88 +194,6 @@ class LiveTransport:
         self._session.acknowledged = max(self._session.acknowledged, frame.last)
         if news or self._working:
             self._looks = 0
-        for message in news:
-            self._deliver(message)
+        self._deliver(news)
         if news:
             self._session.remember()  # a successor must not deliver them again
-
-    # -- requests --
-
-    async def _persistently(self, request: Request) -> Frame:
-        """Make a request, again after any fault that can pass; the agent acts on it once."""
-        since = time.monotonic()
-        told = False
-        attempts = stamina.retry_context(
-            on=self._can_pass, attempts=None, timeout=None, wait_initial=0.1, wait_max=5.0
-        )
-        async for attempt in attempts:
-            with attempt:
-                if not told and time.monotonic() - since > _TELL_AFTER:
-                    told = True
-                    self._notify(
-                        "TCI: the service cannot be reached; the session runs on. Trying again…"
-                    )
-                frame = await self._once(request)
-        if told:
-            self._notify("TCI: connected again; nothing was lost.")
-        return frame
-
-    def _can_pass(self, error: Exception) -> bool | float:
-        """Tell whether to make an exchange again after an error, and after how many seconds."""
-        match error:
-            case RateLimited():
-                self._hold = _PATIENT_HOLD
-                return error.retry_after or True
-            case AgentMissing() | SessionExpired() | LiveRefused():
-                return False
-            case Unauthorized() | NotConfigured() | InvalidRequest():
-                return False
-            case _:
-                return isinstance(error, TCIError) and not self._is_over()
-
-    def _is_over(self) -> bool:
-        left = self._session.time_left
-        return left is not None and not left
-
-    async def _once(self, request: Request) -> Frame:
-        """Make a request; a frame that comes damaged is asked for in smaller pieces."""
-        self._demand_session()  # without one, a request would make one
-        begin = time.monotonic()
-        while (frame := await self._undamaged(request)) is None:
-            self._limit //= 4
-        self._demand_session()  # numbers of the one that was left are not those of the next
-        if self._hold < _PATIENT_HOLD:
-            self._trip = min(self._trip * 1.1, time.monotonic() - begin)
-            self._hold = min(_LONGEST_HOLD, max(_SHORTEST_HOLD, _HOLD_PER_TRIP * self._trip))
-        return frame
-
-    def _demand_session(self) -> None:
-        if not self.in_session:
-            raise SessionExpired("The kernel has left this session.")
-
-    async def _undamaged(self, request: Request) -> Frame | None:
-        """Return the frame, or None if it came damaged and smaller pieces are worth a try."""
-        try:
-            return await self._ask(encode(request, limit=self._limit))
-        except AgentMissing:
-            raise
-        except FrameError as error:
-            if self._limit > SMALLEST_LIMIT:
-                return None
-            raise LiveRefused(f"The service does not return frames: {error}") from error
-
-    async def _ask(self, call: Call) -> Frame:
-        """Send a request and as many more as it takes to fetch its whole frame."""
-        assembler = Assembler()
-        while True:
-            text = await self._stdout(call)
-            frame = assembler.add(parse(text, call.nonce))
-            if frame is not None:
-                return frame
-            fetch = Fetch(self._relay, assembler.batch, assembler.offset)
-            call = encode(fetch, limit=self._limit)
-
-    async def _stdout(self, call: Call) -> str:
-        timeout = self._hold + _ANSWER_TIMEOUT
-        execution = await self._session.execute(call.code, call.files, timeout=timeout, retries=0)
-        return "".join(output.text for output in execution.outputs if output.type == "stdout")

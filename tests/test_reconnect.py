@@ -1,0 +1,114 @@
+"""A network that is gone for a while, and one that does not come back."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from conftest import Server, live_only, wait_until
+from fault_proxy import FaultProxy, faulting
+from notebooks import Notebook
+from test_interrupts import by_message
+
+pytestmark = live_only
+
+#: Seconds that the network is gone in the middle of a cell.
+OUTAGE = float(os.environ.get("TCI_TEST_OUTAGE", "15"))
+
+TRYING = "does not answer; trying again"
+AGAIN = "connected again; nothing was lost"
+
+
+@pytest.fixture
+def proxy(server: Server) -> Iterator[FaultProxy]:
+    """Stand between kernels and the shared server."""
+    with faulting(server.url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def notebook(open_notebook: Callable[..., Notebook], proxy: FaultProxy) -> Notebook:
+    """Return a notebook behind the proxy."""
+    return open_notebook(TCI_BASE_URL=proxy.url, TCI_ANSWER_TIMEOUT="2", TCI_CONNECT_TIMEOUT="2")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(OUTAGE + 180)
+@pytest.mark.parametrize("silent", [True, False], ids=["silent", "refusing"])
+def test_a_cell_prints_on_while_the_network_is_gone(
+    silent: bool, notebook: Notebook, proxy: FaultProxy
+) -> None:
+    """All lines arrive in order, and the user is told that it fails and that it works again."""
+    notebook.run("import time")
+    lines = int(OUTAGE + 4) * 10
+    code = f"for n in range({lines}): print(n, flush=True); time.sleep(0.1)"
+    request = notebook.send(code)
+    notebook.wait_for(request, "stream")
+    with proxy.gone(silent=silent):
+        told = notebook.wait_for(request, "stream")
+        while TRYING not in told["content"]["text"]:
+            told = notebook.wait_for(request, "stream", deadline=12)
+        time.sleep(OUTAGE)  # the outage is what is tested
+    cell = notebook.finish(request)
+    numbers = [int(line) for line in cell.stdout.split()]
+    assert numbers == list(range(numbers[0], lines))
+    assert cell.stderr.count(AGAIN) == 1
+    assert TRYING not in cell.stderr
+    assert cell.status == "ok"
+
+
+def test_an_interrupt_waits_for_the_network(notebook: Notebook, proxy: FaultProxy) -> None:
+    """What was sent while the network was gone arrives when it is back: an interrupt, a cell."""
+    notebook.run("import time")
+    request = notebook.send("print('on', flush=True); time.sleep(120)")
+    notebook.wait_for(request, "stream")
+    with proxy.gone(silent=False):
+        wait_until(lambda: TRYING in notebook.wait_for(request, "stream")["content"]["text"])
+        by_message(notebook)
+        said = notebook.wait_for(request, "stream", deadline=5)["content"]["text"]
+        assert "Interrupt once more" in said
+        asked = notebook.client.complete("time.sl", 7)
+    cell = notebook.finish(request)
+    assert cell.error == "KeyboardInterrupt"
+    assert AGAIN in cell.stderr
+    assert "sleep" in str(notebook.reply(asked)["content"]["matches"])
+    assert notebook.run("1 + 1").result == "2"
+
+
+def test_a_second_interrupt_leaves_a_cell_without_network(
+    notebook: Notebook, proxy: FaultProxy
+) -> None:
+    """Nobody has to wait for a network; once it is back, the session is found as it was."""
+    notebook.run("import time; x = 42")
+    request = notebook.send("print('on', flush=True); time.sleep(3); x = 43; print('late')")
+    notebook.wait_for(request, "stream")
+    with proxy.gone(silent=False):
+        wait_until(lambda: TRYING in notebook.wait_for(request, "stream")["content"]["text"])
+        by_message(notebook)
+        by_message(notebook)
+        cell = notebook.finish(request, deadline=5)
+        assert cell.error == "ConnectionLost"
+        assert "may run on" in cell.contents("error")[0]["evalue"]
+        waiting = notebook.send("x")
+        wait_until(lambda: TRYING in notebook.wait_for(waiting, "stream")["content"]["text"])
+        by_message(notebook)
+        assert notebook.finish(waiting, deadline=5).error == "KeyboardInterrupt"
+    assert notebook.run("x").result == "43"
+
+
+@pytest.mark.parametrize("silent", [True, False], ids=["silent", "refusing"])
+@pytest.mark.parametrize("how", ["restart", "shutdown"])
+def test_a_kernel_without_network_ends_in_time(
+    how: str, silent: bool, notebook: Notebook, proxy: FaultProxy
+) -> None:
+    """Restart and shutdown in the middle of a cell take less than five seconds."""
+    notebook.run("import time")
+    request = notebook.send("print('on', flush=True); time.sleep(5)")
+    notebook.wait_for(request, "stream")
+    process = notebook.manager.provisioner.process
+    with proxy.gone(silent=silent):
+        notebook.manager.request_shutdown(restart=how == "restart")
+        assert process.wait(5) == 0
