@@ -200,7 +200,8 @@ async def live(session: Session) -> Trial:
     finally:
         with contextlib.suppress(TCIError):
             await transport.end()
-    printed = "".join(str(m.content.get("text")) for m in said if m.msg_type == "stream")
+    ours = [m for m in said if m.parent_header.get("session") == "doctor"]
+    printed = "".join(str(m.content.get("text")) for m in ours if m.msg_type == "stream")
     if printed != "42\n":
         raise InvalidResponse(f"print(6 * 7) gave {printed!r} over live transport.")
     return Trial(hello, notice, time.monotonic() - begin)
