@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic_core import from_json
 
 from tci_kernel.api import Envelope, error_text
 from tci_kernel.errors import (
@@ -83,7 +85,12 @@ def _envelope(body: bytes) -> Envelope | None:
 
 
 def _json(body: bytes) -> Any:
-    """Parse JSON such that it can be sent on: no NaN and no half of a surrogate pair."""
+    """Parse JSON such that it can be sent on: no NaN and no half of a surrogate pair.
+
+    The quick parser refuses both.
+    """
+    with suppress(ValueError):
+        return from_json(body, allow_inf_nan=False)
     value = json.loads(body, parse_constant=str)
     if re.search(rb"\\u[dD][89a-fA-F]", body):
         value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Server, plain_only
+from conftest import Server, live_only, plain_only
 from notebooks import Notebook
 
 
@@ -230,3 +230,16 @@ def test_no_configuration_is_an_error_in_the_cell(open_notebook: Callable[..., N
     cell = notebook.run("1")
     assert cell.error == "NotConfigured"
     assert "TCI_BASE_URL" in cell.contents("error")[0]["evalue"]
+
+
+@live_only
+def test_much_output_comes_in_few_requests(
+    notebook: Notebook, server: Server, transport: str
+) -> None:
+    """After the first megabytes that came whole, as many more come in one request."""
+    flood = "import base64, os\nprint(base64.b64encode(os.urandom(6_000_000)).decode())"
+    notebook.run(flood)
+    [session] = server.sessions()
+    before = server.sessions()[session]["execute_count"]
+    assert len(notebook.run(flood).stdout) == 8_000_001
+    assert server.sessions()[session]["execute_count"] - before < 6

@@ -41,7 +41,9 @@ class Cell:
         if kind == "status" and content["execution_state"] == "idle":
             self.idle.set()
         elif kind == "stream" and content["name"] in get_args(Stream):
-            self._add_text(content["name"], "".join(content["text"]))
+            text = content["text"]
+            # Few kernels send a list of lines; joining the characters of a text takes long.
+            self._add_text(content["name"], text if isinstance(text, str) else "".join(text))
         elif kind == "error":
             self._add(Output(type="error", data="\n".join(content["traceback"])))
         elif kind in {"display_data", "execute_result"}:

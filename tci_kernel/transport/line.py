@@ -59,6 +59,9 @@ _LONGEST_PAUSE = 60.0
 #: The user is told that the service does not answer after so many seconds, and if it is to make a
 #: session, which is slower, after so many.
 _TELL_AFTER, _TELL_AFTER_CREATING = 4.0, 20.0
+#: The limit of a frame's pieces grows up to so many bytes, while they come whole and so quickly
+#: (seconds) that the loss of one is no great loss.
+_LARGEST_LIMIT, _QUICK_PIECE = 2**24, 0.5
 #: So many damaged frames in a row, of the smallest size, are no accident.
 _TRIES = 4
 
@@ -76,7 +79,7 @@ class Line:
         self._session = session
         self._relay = relay
         self._notify = notify
-        self._limit = LIMIT
+        self._limit, self._largest_limit = LIMIT, _LARGEST_LIMIT
         self._trip = _LONGEST_HOLD
         self._patient_until = 0.0
         self._late = 0
@@ -165,6 +168,7 @@ class Line:
                     raise LiveRefused(f"The service does not return frames: {error}") from error
                 if damaged > 1:
                     self._limit = max(self._limit // 4, SMALLEST_LIMIT)
+                    self._largest_limit = self._limit
             else:
                 self._late = 0
                 self._note_trip(time.monotonic() - begin, request, frame)
@@ -185,12 +189,15 @@ class Line:
             call = encode(request, limit=self._limit)
         assembler = Assembler()
         while True:
+            begin = time.monotonic()
             text = await self._stdout(call, timeout)
             frame = assembler.add(parse(text, call.nonce))
             if frame is not None and frame.problem:
                 raise FrameError(f"The agent failed: {frame.problem.strip().splitlines()[-1]}")
             if frame is not None:
                 return frame
+            if time.monotonic() - begin < _QUICK_PIECE:
+                self._limit = min(4 * self._limit, self._largest_limit)
             fetch = Fetch(self._relay, assembler.batch, assembler.offset)
             call = encode(fetch, limit=self._limit)
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, NoReturn, cast
 
+from pydantic_core import from_json
+
 Channel = Literal["shell", "control", "stdin", "iopub"]
 JSONObject = dict[str, Any]
 
@@ -99,8 +101,14 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def json_object(data: bytes) -> JSONObject:
-    """Return the JSON object in `data`; raises ValueError (or RecursionError) if it holds none."""
-    value = _DECODER.decode(data.decode())
+    """Return the JSON object in `data`; raises ValueError (or RecursionError) if it holds none.
+
+    The quick parser refuses half a surrogate pair and deep nesting, which are rare and allowed.
+    """
+    try:
+        value = from_json(data, allow_inf_nan=False)
+    except ValueError:
+        value = _DECODER.decode(data.decode())
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")  # noqa: TRY004  as for all that is no such JSON
     return value
