@@ -69,7 +69,10 @@ class Settings(BaseSettings):
     connect_timeout: float = Field(10.0, gt=0, description="Time to reach the service.")
     write_timeout: float = Field(60.0, gt=0, description="Time that sending may stand still.")
     cell_timeout: float | None = Field(
-        None, gt=0, description="Time a cell may take; unset: as long as it runs."
+        None,
+        gt=0,
+        description="Time a cell may take in plain transport; unset: as long as it runs. "
+        "Live transport waits for a cell as long as the session lives.",
     )
     answer_timeout: float = Field(
         20.0, gt=0, description="Time after which live transport takes an answer for lost."

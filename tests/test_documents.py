@@ -32,7 +32,9 @@ def named(document: str) -> list[str]:
 
 
 def exists(name: str) -> bool:
-    """Tell whether a path is there, a dotted name is defined, or a word is in the code."""
+    """Tell whether a path or setting is there, a dotted name defined, or a word in the code."""
+    if name.startswith("TCI_"):
+        return name.removeprefix("TCI_").lower() in Settings.model_fields
     if "/" in name or name.endswith((".py", ".md", ".toml")):
         return any((folder / name).exists() for folder in FOLDERS)
     first, _, rest = name.partition(".")
