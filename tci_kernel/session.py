@@ -50,6 +50,7 @@ class Session:
         self.fresh = False
         self._remembered = remembered
         self._turn = asyncio.Lock()
+        self._under_way: asyncio.Task[Execution] | None = None
         self._warned: set[timedelta] = set()
         self._recall()
 
@@ -90,6 +91,7 @@ class Session:
             self._request(code, files, timeout, retries, within, turn, sent)
         )
         request.add_done_callback(_retrieved)
+        self._under_way = request
         try:
             return await asyncio.shield(request)
         except asyncio.CancelledError:
@@ -157,10 +159,13 @@ class Session:
     async def end(self, timeout: float) -> None:
         """End the session's process if this kernel made it; give up after `timeout` seconds.
 
-        Does not wait for its turn: a cell that runs is to end too.
+        Does not wait for its turn: a cell that runs is to end too. Leaving its request lets a
+        service that heeds it (the embedded server does) interrupt the cell.
         """
         session_id, owned = self.id, self.owned
         self.forget()
+        if self._under_way is not None:
+            self._under_way.cancel()
         if session_id is not None and owned:
             with contextlib.suppress(TCIError, asyncio.TimeoutError):
                 await asyncio.wait_for(self.client.execute(_EXIT, session_id), timeout)

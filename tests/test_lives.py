@@ -73,14 +73,16 @@ def test_shutdown_ends_the_session_that_the_kernel_made(notebook: Notebook, serv
 def test_shutdown_during_a_cell_is_quick(
     open_notebook: Callable[..., Notebook], make_server: Callable[..., Server]
 ) -> None:
-    """A kernel goes before it is killed, also while a cell runs."""
-    notebook = open_notebook(TCI_BASE_URL=make_server().url)
+    """A kernel goes before it is killed, also while a cell runs, and its session with it."""
+    server = make_server()
+    notebook = open_notebook(TCI_BASE_URL=server.url)
     notebook.run("1")
-    request = notebook.send("import time; time.sleep(60)")
+    request = notebook.send("while True: pass")
     notebook.wait_for(request, "execute_input")
     process = notebook.manager.provisioner.process
     notebook.manager.request_shutdown()
     assert process.wait(4.5) == 0
+    wait_until(lambda: not server.sessions(), deadline=5)
 
 
 @plain_only

@@ -7,7 +7,7 @@ import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -28,13 +28,21 @@ def started(server: Server, session: str, count: int) -> bool:
     return server.sessions()[session]["execute_count"] >= count
 
 
-def leave(server: Server, body: str, after: float = 0.3) -> None:
-    """Send an execute request and close the connection without waiting for the answer."""
+def leave(
+    server: Server, body: str, after: float = 0.3, *, when: Callable[[], Any] | None = None
+) -> None:
+    """Send an execute request and close the connection without waiting for the answer.
+
+    `when` says that the code runs; without it nothing tells a client that its request is read.
+    """
     address = urlsplit(server.url)
     with socket.create_connection((address.hostname, address.port)) as connection:
         head = f"POST /tci/execute HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
         connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
-        time.sleep(after)  # nothing tells a client that its request has been read
+        if when is None:
+            time.sleep(after)
+        else:
+            wait_until(when)
 
 
 def test_ids_are_long_and_random(server: Server) -> None:
@@ -208,20 +216,27 @@ def test_a_queued_request_whose_client_leaves_never_runs(server: Server) -> None
     assert server.sessions()[session]["execute_count"] == 3
 
 
-def test_a_running_request_whose_client_leaves_runs_on(server: Server) -> None:
-    """A cell goes on without its client; the next request waits for it, and sees its work."""
-    session = server.new_session()
-    code = "import time; time.sleep(0.8); ran = True; print('unheard')"
-    leave(server, f'{{"code": "{code}", "language": "python", "session_id": "{session}"}}')
-    assert server.stdout("print(ran)", session) == "True\n"
+def test_a_running_request_whose_client_leaves_is_interrupted(
+    server: Server, tmp_path: Path
+) -> None:
+    """A cell ends like on Ctrl-C when nobody is left to hear it; the session goes on."""
+    session = server.run("import time; ended = None")["session_id"]
+    mark = tmp_path / "running"
+    code = (
+        f"try: open('{mark}', 'w').close(); time.sleep(60)\\n"
+        "except KeyboardInterrupt: ended = 'interrupted'"
+    )
+    body = f'{{"code": "{code}", "language": "python", "session_id": "{session}"}}'
+    leave(server, body, when=mark.exists)
+    assert server.stdout("print(ended)", session) == "interrupted\n"
 
 
 def test_a_session_that_nobody_knows_is_ended(server: Server, tmp_path: Path) -> None:
     """A client that leaves before it learns the id of its new session leaves nothing behind."""
     mark = tmp_path / "pid"
     code = f"import os, time; open('{mark}', 'w').write(str(os.getpid())); time.sleep(60)"
-    leave(server, f'{{"code": "{code}", "language": "python"}}')
-    wait_until(lambda: mark.exists() and mark.read_text())
+    body = f'{{"code": "{code}", "language": "python"}}'
+    leave(server, body, when=lambda: mark.exists() and mark.read_text())
     wait_until(lambda: not psutil.pid_exists(int(mark.read_text())))
 
 

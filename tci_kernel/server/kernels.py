@@ -144,6 +144,11 @@ class Kernel:
         await self._unless_it_dies(self._all_said(cell))
         return cell.outputs()
 
+    async def interrupt(self) -> None:
+        """Interrupt the cell that runs, as Ctrl-C would."""
+        if self.alive:
+            await self._provisioner.send_signal(signal.SIGINT)
+
     async def end(self) -> None:
         """End the process with all that it has started, and remove its folder."""
         self._listener.cancel()

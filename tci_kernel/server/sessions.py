@@ -45,12 +45,18 @@ class Session:
         """Write files, then run code; raises `Refused`, and `Died` with the process.
 
         Cancelled while it waits for its turn, a request never runs. Cancelled while it runs, the
-        code runs on and keeps its turn.
+        code is interrupted: its client has left, and nobody can get what it gives. It keeps its
+        turn until it ends.
         """
         await self._turn.acquire()
         run = asyncio.create_task(self._run(code, uploads))
         run.add_done_callback(self._pass_the_turn)
-        return await asyncio.shield(run)
+        try:
+            return await asyncio.shield(run)
+        except asyncio.CancelledError:
+            if not run.done():
+                await self.kernel.interrupt()
+            raise
 
     def info(self) -> SessionInfo:
         """Return what the API tells of a session."""
