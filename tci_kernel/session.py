@@ -52,6 +52,7 @@ class Session:
         self._turn = asyncio.Lock()
         self._under_way: asyncio.Task[Execution] | None = None
         self._warned: set[timedelta] = set()
+        self._learning: asyncio.Task[None] | None = None
         self._recall()
 
     @property
@@ -211,6 +212,13 @@ class Session:
         self.created += 1
         self.expires_at = _now() + LIFETIME
         self.remember()
+        self._learning = asyncio.create_task(self._learn_end())
+
+    async def _learn_end(self) -> None:
+        """Replace the assumed end of a new session by the one that the service gives it."""
+        with contextlib.suppress(TCIError):
+            await self.info()
+            self.remember()
 
     def _recall(self) -> None:
         """Take up the session that this kernel had before it died, if it can still be alive."""

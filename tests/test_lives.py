@@ -10,8 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+import pytest
 
-from conftest import Server, plain_only, wait_until
+from conftest import Server, live_only, plain_only, wait_until
 from notebooks import Notebook
 
 
@@ -165,3 +166,27 @@ def test_a_server_that_is_killed_is_an_error_and_no_hang(
     assert cell.error == "ConnectionLost"
     assert "may have run" in cell.contents("error")[0]["evalue"]
     assert notebook.run("1").error == "Unreachable"
+
+
+@pytest.mark.parametrize(("lifetime", "minutes"), [(9.9, 10), (1.9, 2)])
+def test_the_near_end_of_a_session_is_said_once(
+    lifetime: float,
+    minutes: int,
+    open_notebook: Callable[..., Notebook],
+    make_server: Callable[..., Server],
+) -> None:
+    """A cell with ten, and one with two minutes left says so, whatever the service's lifetime."""
+    notebook = open_notebook(TCI_BASE_URL=make_server(lifetime=lifetime).url)
+    warning = f"ends in about {minutes} min"
+    wait_until(lambda: warning in notebook.run("1").stderr)
+    assert notebook.run("1").stderr == ""
+
+
+@live_only
+def test_a_long_cell_is_warned_of_the_end(
+    open_notebook: Callable[..., Notebook], make_server: Callable[..., Server]
+) -> None:
+    """The warning comes in a cell that runs, also if it is silent."""
+    notebook = open_notebook(TCI_BASE_URL=make_server(lifetime=10.08).url)
+    cell = notebook.run("import time; time.sleep(7)")
+    assert "ends in about 10 min" in cell.stderr

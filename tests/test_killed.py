@@ -1,0 +1,180 @@
+"""Processes that are killed in the middle of a cell: what is kept, what is said, what goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from conftest import Server, wait_until
+from notebooks import Notebook, opened
+from tci_kernel.serverinfo import ServerInfo
+
+
+@pytest.fixture
+def transport() -> str:
+    """All here is about live transport."""
+    return "live"
+
+
+TICKS = "import time\nfor n in range({}): print(n, flush=True); time.sleep(0.1)"
+
+#: Ends the session's own process; the mark keeps the agent from running it in the child.
+END_SESSION = "# tci-agent\nimport os; os._exit(3)"
+END_AGENT = (
+    "# tci-agent\nimport sys; _pump = sys.modules['_tci_agent.entry'].front.pump; "
+    "_pump.order(_pump.finish)"
+)
+HAS_AGENT = "# tci-agent\nprint('_tci_agent.entry' in __import__('sys').modules)"
+
+
+def begin(notebook: Notebook, code: str = TICKS.format(600)) -> str:
+    """Send a cell and wait for its first output."""
+    request = notebook.send(code)
+    notebook.wait_for(request, "stream")
+    return request
+
+
+def test_a_killed_python_leaves_the_session(notebook: Notebook, server: Server) -> None:
+    """SIGKILL of the user's Python fails the cell with the cause; files stay, the count goes on."""
+    pid = int(notebook.run("import os; open('kept', 'w').write('kept'); os.getpid()").result or 0)
+    sessions = set(server.sessions())
+    request = begin(notebook)
+    psutil.Process(pid).kill()
+    cell = notebook.finish(request, deadline=10)
+    assert (cell.error, cell.count) == ("DeadKernelError", 2)
+    said = cell.contents("error")[0]["evalue"]
+    assert "SIGKILL" in said
+    assert "files and packages are kept" in said
+    after = notebook.run("open('kept').read(), 'os' in globals()")
+    assert (after.result, after.count) == ("('kept', False)", 3)
+    assert set(server.sessions()) == sessions
+
+
+def test_a_killed_kernel_finds_the_cell_that_runs(notebook: Notebook) -> None:
+    """After SIGKILL of the local kernel the next delivers what the cell says, each line once."""
+    notebook.run("import os, time; x = os.getpid()")
+    request = begin(notebook, f"print('begun'); time.sleep(1.5)\n{TICKS.format(50)}")
+    notebook.silence(0.5)
+    notebook.manager.restart_kernel(now=True)
+    cell = notebook.finish(request)
+    assert cell.stdout.split() == [str(n) for n in range(50)]
+    assert (cell.status, cell.count) == ("ok", 2)
+    after = notebook.run("x == os.getpid()")
+    assert (after.result, after.count) == ("True", 3)
+
+
+def test_a_cell_of_a_killed_kernel_can_be_interrupted(notebook: Notebook) -> None:
+    """The successor of a kernel that was killed interrupts what its predecessor began."""
+    notebook.run("x = 1")
+    request = begin(notebook)
+    notebook.manager.restart_kernel(now=True)
+    notebook.wait_for(request, "stream")
+    notebook.manager.interrupt_kernel()
+    assert notebook.finish(request, deadline=10).error == "KeyboardInterrupt"
+    assert notebook.run("x").result == "1"
+
+
+def test_a_killed_embedded_server_is_said_at_once(runtime_dir: Path, tmp_path: Path) -> None:
+    """The cell fails because its session is gone; the next one runs in a new session."""
+    env = {"TCI_BACKEND": "local", "TCI_TRANSPORT": "live", "TCI_CONFIG": str(tmp_path / "none")}
+    with opened(tmp_path, env) as notebook:
+        request = begin(notebook)
+        [file] = runtime_dir.glob("*.info")
+        os.kill(ServerInfo.model_validate_json(file.read_bytes()).pid, signal.SIGKILL)
+        cell = notebook.finish(request, deadline=20)
+        assert cell.error == "SessionExpired"
+        assert "gone" in cell.contents("error")[0]["evalue"]
+        after = notebook.run("'n' in globals()")
+        assert (after.result, after.count) == ("False", 2)
+
+
+def test_a_killed_server_that_stays_away_keeps_nobody(
+    open_notebook: Callable[..., Notebook], make_server: Callable[..., Server]
+) -> None:
+    """The user is told, can leave the cell, and shutdown takes less than five seconds."""
+    server = make_server()
+    notebook = open_notebook(TCI_BASE_URL=server.url)
+    request = begin(notebook)
+    server.end(signal.SIGKILL)
+    wait_until(lambda: "does not answer" in notebook.wait_for(request, "stream")["content"]["text"])
+    notebook.manager.interrupt_kernel()
+    notebook.manager.interrupt_kernel()
+    assert notebook.finish(request, deadline=5).error == "ConnectionLost"
+    waiting = notebook.send("1")
+    notebook.wait_for(waiting, "status")
+    process = notebook.manager.provisioner.process
+    notebook.manager.request_shutdown()
+    assert process.wait(5) == 0
+
+
+def test_a_session_that_is_gone_is_said_at_once(notebook: Notebook, server: Server) -> None:
+    """The end of the session in the middle of a cell is SessionExpired, and the next cell works."""
+    request = begin(notebook)
+    [session_id] = server.sessions()
+    server.post(END_SESSION, session_id)
+    assert notebook.finish(request, deadline=5).error == "SessionExpired"
+    assert notebook.run("1 + 1").result == "2"
+
+
+def test_an_agent_that_is_gone_is_booted_again(notebook: Notebook, server: Server) -> None:
+    """A session whose Python is new gets a new agent, of which not a message is missed."""
+    for n in range(5):
+        notebook.run(f"x = {n}; print(x)")
+    [session_id] = server.sessions()
+    server.run(END_AGENT, session_id)
+    wait_until(lambda: server.stdout(HAS_AGENT, session_id) == "False\n")
+    assert notebook.run("x").error == "AgentMissing"
+    cell = notebook.run("print('again'); 'x' in globals()")
+    assert (cell.stdout, cell.result, cell.status) == ("again\n", "False", "ok")
+    assert set(server.sessions()) == {session_id}
+
+
+def test_sigterm_leaves_the_session_to_the_next_kernel(
+    open_notebook: Callable[..., Notebook], server: Server
+) -> None:
+    """A kernel of the same parent in the same folder has the session: its files, not its names."""
+    first = open_notebook()
+    first.run("x = 1; open('kept', 'w').write('kept')")
+    sessions = set(server.sessions())
+    process = first.manager.provisioner.process
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(4) == 0
+    cell = open_notebook().run("open('kept').read(), 'x' in globals()")
+    assert (cell.result, cell.count) == ("('kept', False)", 1)
+    assert set(server.sessions()) == sessions
+
+
+def test_sigterm_ends_a_session_that_nobody_takes_over(
+    open_notebook: Callable[..., Notebook], make_server: Callable[..., Server]
+) -> None:
+    """After the time that TCI_HANDOVER_TIMEOUT gives, child and session are gone."""
+    server = make_server(warm=0)
+    notebook = open_notebook(TCI_BASE_URL=server.url, TCI_HANDOVER_TIMEOUT="2")
+    notebook.run("1")
+    notebook.manager.provisioner.process.send_signal(signal.SIGTERM)
+    notebook.manager.provisioner.process.wait(4)
+    assert server.sessions()
+    wait_until(lambda: not server.sessions() and not server.children(), deadline=15)
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_shutdown_during_a_cell_leaves_no_process(
+    interrupted: bool, open_notebook: Callable[..., Notebook], make_server: Callable[..., Server]
+) -> None:
+    """Within five seconds all is gone: kernel, session, child, and what the cell had started."""
+    server = make_server(warm=0)
+    notebook = open_notebook(TCI_BASE_URL=server.url)
+    code = "import subprocess; print(1, flush=True); subprocess.run(['sleep', '300'])"
+    begin(notebook, code)
+    if interrupted:
+        notebook.manager.interrupt_kernel()
+    assert server.children()
+    process = notebook.manager.provisioner.process
+    notebook.manager.request_shutdown()
+    assert process.wait(5) == 0
+    wait_until(lambda: not server.sessions() and not server.children(), deadline=5)
