@@ -79,6 +79,7 @@ def test_a_cell_of_a_killed_kernel_can_be_interrupted(notebook: Notebook) -> Non
     assert notebook.run("x").result == "1"
 
 
+@pytest.mark.slow
 def test_a_killed_embedded_server_is_said_at_once(runtime_dir: Path, tmp_path: Path) -> None:
     """The cell fails because its session is gone; the next one runs in a new session."""
     env = {"TCI_BACKEND": "local", "TCI_TRANSPORT": "live", "TCI_CONFIG": str(tmp_path / "none")}
@@ -93,6 +94,7 @@ def test_a_killed_embedded_server_is_said_at_once(runtime_dir: Path, tmp_path: P
         assert (after.result, after.count) == ("False", 2)
 
 
+@pytest.mark.slow
 def test_a_killed_server_that_stays_away_keeps_nobody(
     open_notebook: Callable[..., Notebook], make_server: Callable[..., Server]
 ) -> None:
