@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -37,6 +38,13 @@ class TCIKernelApp(IPKernelApp):  # type: ignore[misc]  # ipykernel's base class
         """Publish without a limit: by default ZeroMQ drops what a busy front end does not take."""
         super().init_iopub(context)
         self.iopub_thread.socket.sndhwm = 0
+
+    def init_io(self) -> None:
+        """Log what libraries have to say with the rest, or it appears as the output of no cell."""
+        super().init_io()
+        self.log.propagate = False
+        for handler in self.log.handlers:
+            logging.getLogger().addHandler(handler)
 
     def init_signal(self) -> None:
         """Let SIGINT end a cell, never the event loop; end properly on SIGTERM."""

@@ -42,6 +42,16 @@ def test_each_fault_passes_unnoticed(kind: str, road: Road) -> None:
     assert not proxy.coming
 
 
+def test_what_a_library_logs_of_a_fault_is_not_shown(road: Road) -> None:
+    """All that comes while a request is made again belongs to the cell."""
+    proxy, notebook = road
+    proxy.coming.extend(["failed_before", "reset_after"])
+    request = notebook.send("1")
+    notebook.reply(request)
+    parents = {message["parent_header"].get("msg_id") for message in notebook.silence(0.5)}
+    assert parents == {request}
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_thousand_cells_run_once_each_over_a_bad_network(road: Road) -> None:

@@ -205,7 +205,7 @@ class Line:
         """Return after how many seconds an answer is taken for lost."""
         if self.session_id is None:
             return _CREATION_TIME
-        limit = self._session.client.settings.answer_timeout * (1 << self._late)
+        limit = self._session.client.settings.answer_timeout * (1 << min(self._late, 10))
         if isinstance(request, Exchange):
             return _hold_of(request) + min(limit, _LONGEST_TIMEOUT)
         return _OPERATION_TIME + min(limit, _LONGEST_TIMEOUT)

@@ -156,7 +156,7 @@ class LiveTransport:
         if self._outgoing or self._more or self._working:
             return
         if self._idle:
-            pause: float | None = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**self._looks)
+            pause: float | None = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(self._looks, 10))
         else:
             pause = None if self._looks else _LAST_LOOK
         self._looks += 1
