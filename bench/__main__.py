@@ -63,7 +63,7 @@ def _measure(
         yield START, median(starts)
     settle()
     with started.start() as kernel:
-        kernel.wait_for_kernel_info()
+        kernel.wait_for_ready()
         for measure in filter(chosen, MEASURES):
             kernel.run(measure.setup)
             taken = [measure.take(kernel) for _ in range(chosen(measure))]

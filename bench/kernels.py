@@ -91,9 +91,9 @@ class Kernel:
         provisioner: Any = self.manager.provisioner
         return int(psutil.Process(provisioner.pid).memory_info().rss)
 
-    def wait_for_kernel_info(self) -> None:
-        """Wait until the kernel answers."""
-        self.reply(self.client.kernel_info())
+    def wait_for_ready(self) -> None:
+        """Wait until the kernel is ready, as nbclient, papermill and most others do."""
+        self.client.wait_for_ready(DEADLINE)
 
     def run(self, code: str) -> None:
         """Run a cell to its reply and idle; raises if it fails."""

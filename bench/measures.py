@@ -6,8 +6,6 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.kernels import DEADLINE
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -137,11 +135,8 @@ START = Measure("start to first result", lambda _: None)
 
 
 def start(begin: float, kernel: Kernel) -> float:
-    """Return the time from the start of a kernel to the result of its first cell.
-
-    Waits until the kernel is ready as nbclient, papermill and most others do.
-    """
-    kernel.client.wait_for_ready(DEADLINE)
+    """Return the time from the start of a kernel to the result of its first cell."""
+    kernel.wait_for_ready()
     kernel.reply(kernel.client.execute("1 + 1"))
     return time.perf_counter() - begin
 
