@@ -59,10 +59,17 @@ class Distance:
         now = asyncio.get_running_loop().time
         data = b"begin"
         while data:
-            with suppress(OSError):
-                data = await reader.read(CHUNK)
+            data = await _read(reader)
             under_way.put_nowait((now() + self.round_trip / 2, data))
         await arriving
+
+
+async def _read(reader: asyncio.StreamReader) -> bytes:
+    """Return what comes next, nothing at the end: however the connection ends."""
+    try:
+        return await reader.read(CHUNK)
+    except OSError:
+        return b""
 
 
 async def _arrive(
