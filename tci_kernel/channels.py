@@ -70,7 +70,7 @@ class Channels:
             self._kernel.iopub_socket.send_multipart(self._signed([topic], message.frames))
             return
         asked_on = "shell" if message.channel == "stdin" else message.channel
-        signed = self._signed(self._asker(asked_on, message.parent_header), message.frames)
+        signed = self._signed(self._asker(asked_on, message), message.frames)
         self._send_on(message.channel, signed)
 
     def reply(self, channel: str, incoming: Incoming, kind: str, content: dict[str, Any]) -> None:
@@ -90,13 +90,14 @@ class Channels:
             case "stdin":
                 self._kernel.stdin_stream.send_multipart(signed)
 
-    def _asker(self, channel: str, parent: dict[str, Any]) -> list[bytes]:
+    def _asker(self, channel: str, message: Message) -> list[bytes]:
         """Return who sent a request: where an earlier process got it, its Jupyter session's id.
 
         That is what `jupyter_client` and Jupyter Server take as the identity of their sockets.
         """
-        identities = self._askers.get((channel, parent.get("msg_id", "")))
-        return identities or [str(parent.get("session", "")).encode()]
+        session = str(message.parent_header.get("session", ""))
+        identities = self._askers.get((channel, message.parent_id))
+        return identities or [session.encode("utf-8", "replace")]
 
     def _signed(self, identities: list[bytes], frames: Frames) -> list[bytes]:
         return [*identities, DELIM, self._session.sign(list(frames[:4])), *frames]

@@ -27,20 +27,8 @@ if TYPE_CHECKING:
     from tci_kernel.transport.frames import Health, Hello
     from tci_kernel.transport.message import Channel, Message
 
-#: What this kernel answers itself although a child is there.
-_ANSWERED_HERE = frozenset({"connect_request", "shutdown_request"})
-
-#: What is handed on from the control channel; it is the child's to answer.
-_HANDED_ON_CONTROL = frozenset(
-    {
-        "debug_request",
-        "kernel_info_request",
-        "usage_request",
-        "create_subshell_request",
-        "delete_subshell_request",
-        "list_subshell_request",
-    }
-)
+#: What this kernel answers itself although a child is there, on either channel.
+_ANSWERED_HERE = frozenset({"connect_request", "interrupt_request", "shutdown_request"})
 
 #: The user is told that a cell does not heed an interrupt after so many seconds.
 _PATIENCE = 10.0
@@ -71,7 +59,7 @@ class Begun:
         if message.msg_type == "execute_reply":
             self._reply = message.content
         elif message.msg_type == "status":
-            self._idle |= message.content["execution_state"] == "idle"
+            self._idle |= message.is_idle
         elif message.msg_type != "execute_input":
             return False
         if self._reply is not None and self._idle and not self.finished.done():
@@ -155,7 +143,7 @@ class Relay:
     def takes_control(self, raw: Sequence[Any]) -> bool:
         """Tell whether a message on control is for the child."""
         try:
-            return self.peek(raw)["msg_type"] in _HANDED_ON_CONTROL
+            return self.peek(raw)["msg_type"] not in _ANSWERED_HERE
         except (ValueError, TypeError, KeyError):
             return False
 
@@ -269,7 +257,7 @@ class Relay:
 
     def _hand_out(self, message: Message) -> None:
         """Hand a message of the child to whom it concerns."""
-        parent = message.parent_header.get("msg_id", "")
+        parent = message.parent_id
         is_reply = message.channel in {"shell", "control"}
         if parent in self._internal:
             return
@@ -281,7 +269,7 @@ class Relay:
         self._channels.send(message)
         if is_reply:
             self._finished(message.channel, parent)
-        elif message.msg_type == "status" and message.content["execution_state"] == "idle":
+        elif message.is_idle:
             self._forget_comm(parent)
 
     def _finished(self, channel: str, message_id: str) -> None:
@@ -297,11 +285,11 @@ class Relay:
 
     def _note_cell(self, message: Message) -> None:
         """Learn from a cell's reply: its number, and whether those behind it are aborted."""
-        count = message.content.get("execution_count")
-        if isinstance(count, int):
+        count = message.execution_count
+        if count is not None:
             self._kernel.execution_count = self._count = count
             self._session.execution_count = count
-        asked = self._asked.get(("shell", message.parent_header.get("msg_id", "")))
+        asked = self._asked.get(("shell", message.parent_id))
         if asked is not None and message.content.get("status") == "error":
             self._failed |= bool(asked.content.get("stop_on_error", True))
 

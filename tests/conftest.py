@@ -18,7 +18,7 @@ import httpx
 import psutil
 import pytest
 
-from notebooks import Notebook
+from notebooks import Notebook, opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -187,15 +187,29 @@ plain_only = pytest.mark.parametrize("transport", ["plain"])
 live_only = pytest.mark.parametrize("transport", ["live"])
 
 
-@pytest.fixture
-def service_env(server: Server, tmp_path: Path, transport: str) -> dict[str, str]:
-    """Return the environment that points a kernel to the shared server."""
+def environment(server: Server, folder: Path, transport: str) -> dict[str, str]:
+    """Return the environment that points a kernel to a server, whatever the user has set."""
     return {
         "TCI_BASE_URL": server.url,
         "TCI_API_KEY": server.token,
         "TCI_TRANSPORT": transport,
-        "TCI_CONFIG": str(tmp_path / "no-config.toml"),
+        "TCI_CONFIG": str(folder / "no-config.toml"),
     }
+
+
+@pytest.fixture
+def service_env(server: Server, tmp_path: Path, transport: str) -> dict[str, str]:
+    """Return the environment that points a kernel to the shared server."""
+    return environment(server, tmp_path, transport)
+
+
+@pytest.fixture(scope="module")
+def live(shared_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notebook]:
+    """Lend a module's tests one notebook over live transport, with its session open."""
+    folder = tmp_path_factory.mktemp("live")
+    with opened(folder, environment(shared_server, folder, "live")) as notebook:
+        notebook.run("None")
+        yield notebook
 
 
 @pytest.fixture

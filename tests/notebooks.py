@@ -107,6 +107,12 @@ class Notebook:
     def finish(self, request: str, deadline: float = DEADLINE) -> Cell:
         """Collect what belongs to a request until its reply and idle have come."""
         end = time.monotonic() + deadline
+        messages = self.heard(request, deadline)
+        return Cell(self.reply(request, end - time.monotonic()), messages)
+
+    def heard(self, request: str, deadline: float = DEADLINE) -> list[Message]:
+        """Collect what comes on IOPub for a message until its idle."""
+        end = time.monotonic() + deadline
         messages = []
         while True:
             message = self.client.get_iopub_msg(timeout=max(0.0, end - time.monotonic()))
@@ -114,9 +120,8 @@ class Notebook:
             if message["parent_header"].get("msg_id") != request:
                 continue
             if message["content"].get("execution_state") == "idle":
-                break
+                return messages
             messages.append(message)
-        return Cell(self.reply(request, end - time.monotonic()), messages)
 
     def reply(self, request: str, deadline: float = DEADLINE) -> Message:
         """Return the reply on shell to a request."""
@@ -134,6 +139,37 @@ class Notebook:
             message = self.client.get_iopub_msg(timeout=max(0.0, end - time.monotonic()))
             if message["parent_header"].get("msg_id") == request and message["msg_type"] == kind:
                 return message
+
+    def tell(
+        self,
+        kind: str,
+        content: dict[str, Any],
+        *,
+        channel: str = "shell",
+        buffers: list[bytes] | None = None,
+        **header: Any,
+    ) -> str:
+        """Send a message of any kind, and return its id."""
+        message = self.client.session.msg(kind, content)
+        message["header"].update(header)
+        socket = getattr(self.client, f"{channel}_channel").socket
+        self.client.session.send(socket, message, buffers=buffers)
+        return message["header"]["msg_id"]
+
+    def command(self, kind: str, content: dict[str, Any]) -> dict[str, Any]:
+        """Return the content of the reply to a request on control."""
+        request = self.tell(kind, content, channel="control")
+        while True:
+            message = self.client.get_control_msg(timeout=DEADLINE)
+            if message["parent_header"]["msg_id"] == request:
+                return message["content"]
+
+    def answer(self, text: str, deadline: float = DEADLINE) -> dict[str, Any]:
+        """Answer the next `input()`, and return what it asked."""
+        asked = self.client.get_stdin_msg(timeout=deadline)
+        validate_message(asked)
+        self.client.input(text)
+        return asked["content"]
 
     def ask(self, question: str, **arguments: Any) -> dict[str, Any]:
         """Return the content of the reply to `complete`, `inspect`, `history` or `is_complete`."""

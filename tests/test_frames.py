@@ -26,7 +26,7 @@ from tci_kernel.transport.frames import (
     decode,
     parse,
 )
-from tci_kernel.transport.message import IOPUB_TYPES, Message
+from tci_kernel.transport.message import KINDS, Message
 from tci_kernel.transport.requests import (
     INLINE,
     BootOptions,
@@ -137,7 +137,7 @@ def test_only_messages_of_a_kernel_come_out(channel: str, header: Any, content: 
     parts = [json.dumps(part).encode() for part in (header, {}, {}, content)]
     for message in decode(pack(HEAD, [(1, channel, parts)])).messages:
         assert isinstance(message.content, dict)
-        assert message.msg_type in IOPUB_TYPES or message.msg_type.endswith(("_reply", "_request"))
+        assert message.msg_type in KINDS[message.channel]
 
 
 @given(st.text() | st.from_regex(frames._PIECE).map(str))

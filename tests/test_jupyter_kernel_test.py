@@ -11,20 +11,19 @@ import pytest
 from conftest import Server
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def _environment(shared_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TCI_BASE_URL", shared_server.url)
         patch.setenv("TCI_API_KEY", shared_server.token)
-        patch.setenv("TCI_TRANSPORT", "plain")
         patch.setenv("TCI_CONFIG", str(tmp_path_factory.mktemp("config") / "none"))
         yield
 
 
-@pytest.mark.usefixtures("_environment")
-class TestConformance(jupyter_kernel_test.KernelTests):
-    """All samples that plain transport can serve."""
+class Samples:
+    """All that can be asked of a Python kernel over either transport."""
 
+    transport: str
     kernel_name = "tci_python"
     language_name = "python"
     file_extension = ".py"
@@ -57,8 +56,29 @@ class TestConformance(jupyter_kernel_test.KernelTests):
     supported_history_operations = ("tail", "search")  # as stock ipykernel
     code_inspect_sample = "zip"
 
+    @classmethod
+    def setUpClass(cls) -> None:
+        """Start the kernel on its transport."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("TCI_TRANSPORT", cls.transport)
+            super().setUpClass()
+
     @pytest.fixture(autouse=True)
     def _session(self) -> None:
         """Questions are put to a session: a cell has made one."""
         self.flush_channels()
         self.execute_helper("None")
+
+
+class TestPlain(Samples, jupyter_kernel_test.KernelTests):
+    """One cell, one request."""
+
+    transport = "plain"
+
+
+class TestLive(Samples, jupyter_kernel_test.KernelTests):
+    """The whole protocol."""
+
+    transport = "live"
+    code_clear_output = "from IPython.display import clear_output; clear_output()"
+    support_iopub_welcome = True

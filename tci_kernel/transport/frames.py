@@ -272,7 +272,8 @@ def decode(batch: bytes) -> Frame:
         head = json_object(batch[4:end])
         layout = _LAYOUT.validate_python(head.pop("messages", []))
         messages = list(_messages(layout, memoryview(batch)[end:]))
-        valid = tuple(message for message in messages if message.is_valid())
+        checked = (message.checked() for message in messages)
+        valid = tuple(message for message in checked if message is not None)
         refused = len(messages) - len(valid)
         frame = _FRAME.validate_python({**head, "messages": valid, "refused": refused})
     except (ValidationError, ValueError, RecursionError):

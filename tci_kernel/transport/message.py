@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, NoReturn, cast
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
 
 from pydantic_core import from_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Channel = Literal["shell", "control", "stdin", "iopub"]
 JSONObject = dict[str, Any]
 
-#: What a kernel may say on iopub; its replies are told by their ending.
-IOPUB_TYPES = frozenset(
+_OUTPUTS = frozenset(
     {
         "stream",
         "display_data",
@@ -30,8 +32,44 @@ IOPUB_TYPES = frozenset(
     }
 )
 
-#: What the relay answers itself, because it is about the child and not about this kernel.
-_NOT_PASSED_ON = frozenset({"shutdown_reply"})
+#: Not among them: what the relay answers itself, because it is about this kernel.
+_REPLIES = frozenset(
+    {
+        "execute_reply",
+        "complete_reply",
+        "inspect_reply",
+        "is_complete_reply",
+        "history_reply",
+        "comm_info_reply",
+        "kernel_info_reply",
+        "interrupt_reply",
+        "debug_reply",
+        "usage_reply",
+        "create_subshell_reply",
+        "delete_subshell_reply",
+        "list_subshell_reply",
+    }
+)
+
+#: What a kernel may say on each channel; ipykernel takes requests of every kind on control too.
+KINDS: dict[Channel, frozenset[str]] = {
+    "iopub": _OUTPUTS,
+    "shell": _REPLIES,
+    "control": _REPLIES,
+    "stdin": frozenset({"input_request"}),
+}
+
+#: Counts beyond this are nonsense.
+_MOST_CELLS = 2**31
+
+_UNREADABLE = json.dumps(
+    {
+        "status": "error",
+        "ename": "InvalidResponse",
+        "evalue": "The session's reply to this request cannot be read; the session runs on.",
+        "traceback": [],
+    }
+).encode()
 
 
 @dataclass(frozen=True)
@@ -75,22 +113,51 @@ class Message:
         """The type, as in the header."""
         return cast("str", self.header["msg_type"])
 
-    def is_valid(self) -> bool:
-        """Tell whether a kernel may send this: four JSON objects, and a type of its channel."""
-        try:
-            msg_type = self.header["msg_type"]
-            _ = self.parent_header, self.metadata, self.content
-        except (IndexError, KeyError, ValueError, RecursionError):
-            return False
-        return _allowed(self.channel, msg_type)
+    @property
+    def parent_id(self) -> str:
+        """The id of the request that this message answers, or an empty string."""
+        return cast("str", self.parent_header.get("msg_id", ""))
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether this says that the child has finished a request."""
+        return self.msg_type == "status" and self.content.get("execution_state") == "idle"
+
+    @property
+    def execution_count(self) -> int | None:
+        """The number of the cell, if the content has one that can be."""
+        count = self.content.get("execution_count")
+        return count if type(count) is int and 0 <= count < _MOST_CELLS else None
+
+    def checked(self) -> Message | None:
+        """Return this message as a kernel may send it, None if it may not.
+
+        A reply whose content cannot be read says so, because somebody waits for it.
+        """
+        if not _holds(self._has_good_headers):
+            return None
+        if _holds(lambda: isinstance(self.content, dict)):
+            return self
+        if self.channel in {"shell", "control"}:
+            return Message(self.number, self.channel, (*self.frames[:3], _UNREADABLE))
+        return None
+
+    def _has_good_headers(self) -> bool:
+        header, parent = self.header, self.parent_header
+        return (
+            isinstance(self.metadata, dict)
+            and isinstance(header["msg_id"], str)
+            and header["msg_type"] in KINDS[self.channel]
+            and all(isinstance(parent.get(name, ""), str) for name in ("msg_id", "session"))
+        )
 
 
-def _allowed(channel: Channel, msg_type: object) -> bool:
-    if not isinstance(msg_type, str) or msg_type in _NOT_PASSED_ON:
+def _holds(condition: Callable[[], bool]) -> bool:
+    """Tell whether something is so of what a session has made up."""
+    try:
+        return condition()
+    except (IndexError, KeyError, TypeError, ValueError, RecursionError):
         return False
-    if channel == "iopub":
-        return msg_type in IOPUB_TYPES
-    return msg_type == "input_request" if channel == "stdin" else msg_type.endswith("_reply")
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -108,7 +175,8 @@ def json_object(data: bytes) -> JSONObject:
     try:
         value = from_json(data, allow_inf_nan=False)
     except ValueError:
-        value = _DECODER.decode(data.decode())
+        # As jupyter_client reads it: a file name that is not UTF-8 comes as the bytes that it is.
+        value = _DECODER.decode(data.decode("utf-8", "replace"))
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")  # noqa: TRY004  as for all that is no such JSON
     return value
