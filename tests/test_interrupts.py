@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 
 import pytest
 
-from conftest import Server, plain_only
+from conftest import Server, live_only, plain_only
 from notebooks import Notebook
 from scripted_service import serving, success
 
@@ -132,3 +133,55 @@ def test_a_cell_that_prints_for_ever_can_be_left(notebook: Notebook) -> None:
     assert notebook.finish(request, deadline=2).error == "KeyboardInterrupt"
     assert notebook.run("%tci new").status == "ok"
     assert notebook.run("'free'", deadline=20).result == "'free'"
+
+
+BLOCKED = {
+    "sleep": "import time; print('on', flush=True); time.sleep(60)",
+    "subprocess": "print('on', flush=True)\n!sleep 60",
+    "loop": "print('on', flush=True)\nwhile True: pass",
+    "C loop": "import itertools; print('on', flush=True); sum(itertools.repeat(1))",
+    "await": "import asyncio; print('on', flush=True); await asyncio.sleep(60)",
+    "lock": "import threading; print('on', flush=True); threading.Event().wait()",
+}
+
+
+@pytest.mark.parametrize("what", BLOCKED)
+def test_what_blocks_ends_within_a_second(live: Notebook, what: str) -> None:
+    """A live cell is interrupted where it stands, with the child's own traceback."""
+    request = live.send(BLOCKED[what])
+    live.wait_for(request, "stream")
+    begun = time.monotonic()
+    by_message(live)
+    cell = live.finish(request, deadline=20)
+    assert time.monotonic() - begun < 1
+    if what != "subprocess":  # IPython's own rule: the shell command ends, and the cell goes on
+        assert cell.error == "KeyboardInterrupt"
+    assert live.run("'alive'").result == "'alive'"
+
+
+def test_cells_behind_an_interrupted_one_run_if_told_so(live: Notebook) -> None:
+    """With `stop_on_error` false, as VS Code sends, an interrupt ends one cell only."""
+    first = live.send(BLOCKED["sleep"], stop_on_error=False)
+    second = live.send("'runs'")
+    live.wait_for(first, "stream")
+    by_message(live)
+    assert live.finish(first).error == "KeyboardInterrupt"
+    assert live.finish(second).result == "'runs'"
+
+
+@pytest.mark.slow
+@live_only
+def test_code_that_cannot_be_interrupted_is_told(notebook: Notebook) -> None:
+    """After a while the user is told to restart; that works, and keeps the files."""
+    notebook.run("open('kept', 'w').close()")
+    request = notebook.send(
+        "import ctypes; print('on', flush=True); ctypes.PyDLL(None).sleep(100)"
+    )
+    notebook.wait_for(request, "stream")
+    by_message(notebook)
+    told = notebook.wait_for(request, "stream", deadline=20)["content"]["text"]
+    assert "does not react to the interrupt" in told
+    begun = time.monotonic()
+    notebook.restart()
+    assert notebook.run("import os; os.path.exists('kept')").result == "True"
+    assert time.monotonic() - begun < 15

@@ -62,6 +62,7 @@ def test_a_thread_that_goes_on_is_heard_line_by_line(live: Notebook) -> None:
 def test_completion_by_a_thread(live: Notebook) -> None:
     """VS Code's completion: a hidden cell displays, and its daemon thread updates that later."""
     live.run("remarkable_name = 1")
+    live.ask("complete", code="remarkable_", cursor_pos=11)  # loads the completer
     code = (
         "import threading\nfrom IPython.display import display\n"
         "handle = display({'application/json': {}}, raw=True, display_id='asked')\n"

@@ -189,10 +189,12 @@ class LiveTransport:
         self._outgoing = [m for m in self._outgoing if m.number > frame.accepted]
         self._more = frame.more
         self._working = frame.idle is None
+        # What the last thread said may still be in the child's buffer when the thread is gone.
+        silenced = bool(self._idle) and not frame.idle
         self._idle = frame.idle
         news = [m for m in frame.messages if m.number > self._session.acknowledged]
         self._session.acknowledged = max(self._session.acknowledged, frame.last)
-        if news or self._working:
+        if news or self._working or silenced:
             self._looks = 0
         self._deliver(news)
         if news:

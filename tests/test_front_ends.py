@@ -1,0 +1,163 @@
+"""Several front ends on one kernel, and the rarer things that they ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from queue import Empty
+from typing import Any
+
+import pytest
+
+from notebooks import DEADLINE, Notebook
+
+
+@pytest.fixture
+def other(live: Notebook) -> Iterator[Any]:
+    """Connect a second front end to the kernel."""
+    with live.another_front_end() as client:
+        yield client
+
+
+def heard(client: Any, request: str) -> list[str]:
+    """Return the types of what a front end sees of a request, up to idle."""
+    types = []
+    while True:
+        message = client.get_iopub_msg(timeout=DEADLINE)
+        if message["parent_header"].get("msg_id") != request:
+            continue
+        types.append(message["msg_type"])
+        if message["content"].get("execution_state") == "idle":
+            return types
+
+
+def test_each_gets_its_own_replies(live: Notebook, other: Any) -> None:
+    """A reply goes to who has asked, and to nobody else."""
+    mine, others = live.send("'mine'"), other.execute("'other'")
+    assert other.get_shell_msg(timeout=DEADLINE)["parent_header"]["msg_id"] == others
+    assert live.finish(mine).status == "ok"
+    for client in (live.client, other):
+        with pytest.raises(Empty):
+            client.get_shell_msg(timeout=0.2)
+
+
+def test_both_see_all_that_is_published(live: Notebook, other: Any) -> None:
+    """Outputs of either front end's cells reach both, under the parent of who sent them."""
+    mine = live.send("print('mine')")
+    seen = ["status", "execute_input", "stream", "status"]
+    assert heard(other, mine) == heard(live.client, mine) == seen
+    others = other.execute("print('other')")
+    assert heard(live.client, others) == heard(other, others) == seen
+
+
+def test_each_answers_its_own_questions(live: Notebook, other: Any) -> None:
+    """`input()` asks the front end whose cell it is."""
+    request = other.execute("input('other? ')")
+    assert other.get_stdin_msg(timeout=DEADLINE)["content"]["prompt"] == "other? "
+    with pytest.raises(Empty):
+        live.client.get_stdin_msg(timeout=0.2)
+    other.input("yes")
+    assert "execute_result" in heard(live.client, request)
+    request = live.send("input('mine? ')")
+    assert live.answer("me")["prompt"] == "mine? "
+    assert live.finish(request).result == "'me'"
+
+
+def test_both_count_together(live: Notebook, other: Any) -> None:
+    """Cells of both are numbered in one row."""
+    first = live.run("1").count
+    other.execute("2")
+    assert other.get_shell_msg(timeout=DEADLINE)["content"]["execution_count"] == first + 1
+    assert live.run("3").count == first + 2
+
+
+def test_a_front_end_that_leaves_takes_nothing_along(live: Notebook) -> None:
+    """A cell whose front end has gone runs to its end, and others go on."""
+    with live.another_front_end() as client:
+        request = client.execute("import time; time.sleep(0.5); left = 'done'")
+        live.wait_for(request, "execute_input")
+    assert live.run("left").result == "'done'"
+
+
+def test_displays_are_updated_by_their_id(live: Notebook) -> None:
+    """A later cell updates a display of an earlier one."""
+    live.run("from IPython.display import display, HTML; h = display(HTML('1'), display_id='d')")
+    [update] = live.run("h.update(HTML('2'))").contents("update_display_data")
+    assert update["data"]["text/html"] == "2"
+    assert update["transient"] == {"display_id": "d"}
+
+
+def test_clear_output_is_passed_on(live: Notebook) -> None:
+    """`clear_output` comes in its place between the outputs."""
+    cell = live.run(
+        "from IPython.display import clear_output\nprint('a')\nclear_output(wait=True)\nprint('b')"
+    )
+    outputs = [(m["msg_type"], m["content"]) for m in cell.messages[1:]]
+    assert outputs[1:] == [
+        ("stream", {"name": "stdout", "text": "a\n"}),
+        ("clear_output", {"wait": True}),
+        ("stream", {"name": "stdout", "text": "b\n"}),
+    ]
+
+
+def test_the_kernel_tells_what_it_can(live: Notebook) -> None:
+    """With a session open, kernel_info is that of the session's Python, on shell and control."""
+    version = live.run("import platform; print(platform.python_version())").stdout.strip()
+    for info in (live.ask("kernel_info"), live.command("kernel_info_request", {})):
+        assert info["status"] == "ok"
+        assert info["language_info"]["version"] == version
+        assert "kernel subshells" in info["supported_features"]
+
+
+def test_subshells_run_beside_a_cell(live: Notebook) -> None:
+    """A cell in a subshell runs while another is under way, and the subshell can be deleted."""
+    reply = live.command("create_subshell_request", {})
+    assert reply["status"] == "ok"
+    subshell = reply["subshell_id"]
+    assert live.command("list_subshell_request", {})["subshell_id"] == [subshell]
+    long = live.send("import threading; gate = threading.Event(); gate.wait(30)")
+    live.wait_for(long, "execute_input")
+    content = {"code": "gate.set(); 'beside'", "silent": False, "store_history": False}
+    content |= {"user_expressions": {}, "allow_stdin": False, "stop_on_error": True}
+    request = live.tell("execute_request", content, subshell_id=subshell)
+    results = [m["content"]["data"] for m in live.heard(request) if "data" in m["content"]]
+    assert results == [{"text/plain": "'beside'"}]
+    assert live.reply(long)["content"]["status"] == "ok"
+    live.command("delete_subshell_request", {"subshell_id": subshell})
+    assert live.command("list_subshell_request", {})["subshell_id"] == []
+
+
+def test_a_debugger_can_attach(live: Notebook) -> None:
+    """Initialize, attach, set a breakpoint and disconnect, as a front end's debugger does."""
+    pytest.importorskip("debugpy")
+    sequence = iter(range(1, 100))
+
+    def debug(command: str, **arguments: Any) -> dict[str, Any]:
+        request = {"type": "request", "seq": next(sequence), "command": command}
+        return live.command("debug_request", {**request, "arguments": arguments})
+
+    initialized = debug("initialize", clientID="test", adapterID="", pathFormat="path")
+    assert initialized["success"], initialized
+    assert debug("attach")["success"]
+    code = "def f():\n    return 1\nf()"
+    path = debug("dumpCell", code=code)["body"]["sourcePath"]
+    breakpoints = debug("setBreakpoints", source={"path": path}, breakpoints=[{"line": 2}])
+    assert breakpoints["success"], breakpoints
+    assert debug("debugInfo")["body"]["isStarted"]
+    assert debug("disconnect", restart=False, terminateDebuggee=True)["success"]
+    assert live.run("'after'").result == "'after'"
+
+
+def test_resources_are_told(live: Notebook) -> None:
+    """A usage_request is answered for the session's process."""
+    usage = live.command("usage_request", {})
+    pid = live.run("import os; print(os.getpid())").stdout.strip()
+    assert str(usage["pid"]) == pid
+
+
+@pytest.mark.parametrize("channel", ["shell", "control"])
+@pytest.mark.parametrize("kind", ["nonsense_request", "execute_request", "comm_msg", ""])
+def test_broken_messages_do_no_harm(live: Notebook, channel: str, kind: str) -> None:
+    """A message that no front end should send is ignored, and the next cell runs."""
+    for content in ({}, {"code": 1}, {"code": None, "comm_id": []}):
+        live.tell(kind, content, channel=channel)
+    assert live.run("'well'").result == "'well'"
