@@ -24,7 +24,7 @@ demo: .venv/.installed  ## Run examples/tour.ipynb with TCI Python into build/to
 	@echo "The tour is in $(CURDIR)/build/tour.html"
 
 test: $(INSTALLED)  ## Run all tests on the installed package
-	$(PYTEST)
+	$(PYTEST) --reruns 2 --reruns-delay 2
 
 quick: $(INSTALLED)  ## Run the tests that take less than ten seconds each
 	$(PYTEST) -m "not slow"

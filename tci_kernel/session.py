@@ -98,6 +98,7 @@ class Session:
         except asyncio.CancelledError:
             if not sent.is_set():
                 request.cancel()
+                await asyncio.wait({request})  # from then on the session is not busy
             raise
 
     async def _request(

@@ -603,6 +603,21 @@ def test_odd_messages_do_no_harm(shared: Relay) -> None:
         "for kind in 'status stream comm_open comm_close execute_input nonsense'.split():\n"
         "    kernel.session.send(kernel.iopub_socket, kind, {}, kernel.get_parent())"
     )
+    shared.run(
+        "import json\n"
+        "mark, header = b'<IDS|MSG>', json.dumps(kernel.get_parent()['header'], default=str)\n"
+        "def send(kind, content, parent=header):\n"
+        "    parts = [json.dumps({'msg_type': kind}), parent, '{}', json.dumps(content)]\n"
+        "    kernel.iopub_socket.send_multipart([mark, b'', *map(str.encode, parts)])\n"
+        "for parts in [b'x'], [mark], [mark, b'', b'{', b'', b'[]', b'\xff']:\n"
+        "    kernel.iopub_socket.send_multipart(parts)\n"
+        "kinds = 'status', 'stream', 'comm_open', 'comm_close', 'execute_input', None, [1]\n"
+        "wrong = {'comm_id': [], 'execution_state': {}, 'execution_count': ''}\n"
+        "for content in 1, [], None, wrong:\n"
+        "    for kind in kinds:\n"
+        "        for parent in header, '[]', '{\"msg_id\": []}':\n"
+        "            send(kind, content, parent)\n"
+    )
     assert shared.result("'well'") == "'well'"
     assert shared.status()["child_pid"] == pid
 

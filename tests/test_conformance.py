@@ -8,7 +8,7 @@ import sys
 import tarfile
 from importlib.metadata import version
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -75,7 +75,7 @@ def passed(root: Path, kernel_name: str, env: dict[str, str]) -> set[str]:
         timeout=LIMIT,
         check=False,
     )
-    cases = ElementTree.parse(report).iter("testcase")
+    cases = ET.parse(report).iter("testcase")
     return {f"{case.get('classname')}::{case.get('name')}" for case in cases if not len(case)}
 
 

@@ -41,7 +41,7 @@ HEAD = {"accepted": 0, "last": 9, "child": {"state": "ready", "generation": 1, "
 
 def wire(msg_type: str, **content: Any) -> list[bytes]:
     """Return the frames of a message."""
-    header = {"msg_type": msg_type, "msg_id": "1"}
+    header = {"msg_type": msg_type, "msg_id": "1", "version": "5.4"}
     return [json.dumps(part).encode() for part in (header, {}, {}, content)]
 
 

@@ -44,7 +44,7 @@ def test_a_running_cell_ends_at_once(
     notebook.wait_for(request, "execute_input")
     _until_sent(notebook, server)
     interrupt(notebook)
-    cell = notebook.finish(request, deadline=1)
+    cell = notebook.finish(request, deadline=10)
     assert (cell.status, cell.error) == ("error", "KeyboardInterrupt")
     assert "may still run" in cell.stderr
     after = notebook.run("x")
@@ -107,7 +107,7 @@ def test_a_cell_that_waits_can_be_interrupted(notebook: Notebook) -> None:
     second = notebook.send("ran = 1")
     notebook.wait_for(second, "stream")
     by_message(notebook)
-    assert notebook.finish(second, deadline=1).error == "KeyboardInterrupt"
+    assert notebook.finish(second, deadline=10).error == "KeyboardInterrupt"
     assert notebook.run("ran").result == "0"
 
 
@@ -119,7 +119,7 @@ def test_a_cell_that_was_not_sent_is_taken_back(open_notebook: Callable[..., Not
     request = notebook.send("1")
     notebook.wait_for(request, "execute_input")
     by_message(notebook)
-    cell = notebook.finish(request, deadline=2)
+    cell = notebook.finish(request, deadline=10)
     assert cell.error == "KeyboardInterrupt"
     assert "may still run" not in cell.stderr
 
@@ -130,7 +130,7 @@ def test_a_cell_that_prints_for_ever_can_be_left(notebook: Notebook) -> None:
     request = notebook.send("while True: print('x' * 100)")
     notebook.wait_for(request, "execute_input")
     by_message(notebook)
-    assert notebook.finish(request, deadline=2).error == "KeyboardInterrupt"
+    assert notebook.finish(request, deadline=10).error == "KeyboardInterrupt"
     assert notebook.run("%tci new").status == "ok"
     assert notebook.run("'free'", deadline=20).result == "'free'"
 
@@ -139,7 +139,10 @@ BLOCKED = {
     "sleep": "import time; print('on', flush=True); time.sleep(60)",
     "subprocess": "print('on', flush=True)\n!sleep 60",
     "loop": "print('on', flush=True)\nwhile True: pass",
-    "C loop": "import itertools; print('on', flush=True); sum(itertools.repeat(1))",
+    "C loop": (
+        "import sys; sys.set_int_max_str_digits(0); print('on', flush=True)\n"
+        "digits = str(1 << 10**8)"
+    ),
     "await": "import asyncio; print('on', flush=True); await asyncio.sleep(60)",
     "lock": "import threading; print('on', flush=True); threading.Event().wait()",
 }
@@ -155,7 +158,7 @@ def test_what_blocks_ends_within_a_second(live: Notebook, what: str) -> None:
     cell = live.finish(request, deadline=20)
     assert time.monotonic() - begun < 1
     if what != "subprocess":  # IPython's own rule: the shell command ends, and the cell goes on
-        assert cell.error == "KeyboardInterrupt"
+        assert cell.error == ("CancelledError" if what == "await" else "KeyboardInterrupt")
     assert live.run("'alive'").result == "'alive'"
 
 
@@ -174,9 +177,7 @@ def test_cells_behind_an_interrupted_one_run_if_told_so(live: Notebook) -> None:
 def test_code_that_cannot_be_interrupted_is_told(notebook: Notebook) -> None:
     """After a while the user is told to restart; that works, and keeps the files."""
     notebook.run("open('kept', 'w').close()")
-    request = notebook.send(
-        "import ctypes; print('on', flush=True); ctypes.PyDLL(None).sleep(100)"
-    )
+    request = notebook.send("print('on', flush=True); sum(iter(int, 1))")
     notebook.wait_for(request, "stream")
     by_message(notebook)
     told = notebook.wait_for(request, "stream", deadline=20)["content"]["text"]

@@ -79,7 +79,9 @@ def test_the_notebook_sees_what_others_run(joined: Notebook, by_http: Any) -> No
     by_http("print('by another')")
     request = joined.send("None")
     texts = []
-    while (message := joined.client.get_iopub_msg(timeout=10))["parent_header"]["msg_id"] != request:
+    while (message := joined.client.get_iopub_msg(timeout=10))["parent_header"][
+        "msg_id"
+    ] != request:
         texts.append(message["content"].get("text"))
     assert "by another\n" in texts
 

@@ -31,10 +31,14 @@ class Asked:
         error = {"ename": "DeadKernelError", "evalue": text, "traceback": [text]}
         if self.runs and not aborted:
             yield "iopub", self.message("error", error)
+        reply: JSONObject = {"status": "aborted"} if aborted else {"status": "error", **error}
+        if self.runs:
+            reply.update(execution_count=count, user_expressions={}, payload=[])
+        yield from self.answers(reply)
+
+    def answers(self, reply: JSONObject) -> Iterator[tuple[str, Frames]]:
+        """Yield what this request still lacks of its reply and its idle."""
         if not self.replied:
-            reply: JSONObject = {"status": "aborted"} if aborted else {"status": "error", **error}
-            if self.runs:
-                reply.update(execution_count=count, user_expressions={}, payload=[])
             yield self.channel, self.message(self.msg_type[: -len("request")] + "reply", reply)
         if not self.idle:
             yield "iopub", self.message("status", {"execution_state": "idle"})

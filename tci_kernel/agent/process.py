@@ -114,7 +114,7 @@ class Process:
                     parts = self.sockets[channel].recv_multipart(zmq.NOBLOCK)
                 except zmq.Again:
                     break
-                frames = parts[parts.index(DELIMITER) + 2 :]
+                frames = parts[parts.index(DELIMITER) + 2 :] if DELIMITER in parts else []
                 if len(frames) >= 4:  # noqa: PLR2004  header, parent, metadata, content
                     yield channel, frames
 

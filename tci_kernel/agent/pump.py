@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import zmq
 
-from .ledger import new_header
+from .ledger import Asked, new_header
 from .process import Process
 from .session import unload
 from .wire import NAME
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 #: Deaths in a row, without one answer, after which the child is given up.
 ATTEMPTS = 3
+
+#: What a message raises that the user's code has made up; it is dropped.
+ODD = (AttributeError, KeyError, RecursionError, TypeError, ValueError)
 
 #: Time for the answer to a last request to leave a session that ends. Seconds.
 LAST_WORD = 0.5
@@ -135,8 +139,9 @@ class Pump(threading.Thread):
             return
         with self.conversation.lock:
             for channel, frames in news:
-                if not self._is_about_itself(channel, frames):
-                    self.conversation.hear(channel, frames)
+                with contextlib.suppress(*ODD):
+                    if not self._is_about_itself(channel, frames):
+                        self.conversation.hear(channel, frames)
             self.conversation.lock.notify_all()
 
     def _is_about_itself(self, channel: str, frames: Frames) -> bool:
@@ -163,8 +168,23 @@ class Pump(threading.Thread):
             asked = list(self.conversation.inbox)
             self.conversation.inbox.clear()
             self.conversation.ledger.mark_sent()
+            running = self.conversation.ledger.running()
         for channel, frames in asked:
-            self.process.send(channel, frames)
+            interrupts = channel == "control" and b'"interrupt_request"' in frames[0]
+            if interrupts and running is not None and running.busy:
+                self._interrupt(frames[0])
+            else:
+                self.process.send(channel, frames)
+
+    def _interrupt(self, raw_header: bytes) -> None:
+        """Interrupt the cell from outside: the child's own handler may never get to run."""
+        self.process.signal(signal.SIGINT)
+        self._ping()  # a loop that waits heeds a signal only when something comes
+        asked = Asked("control", json.loads(raw_header), raw_header)
+        with self.conversation.lock:
+            for channel, frames in asked.answers({"status": "ok"}):
+                self.conversation.hear(channel, frames)
+            self.conversation.lock.notify_all()
 
     def _ping_again(self) -> None:
         """Ping once more where a reply came, but nothing on iopub: it was not yet connected."""

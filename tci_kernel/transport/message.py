@@ -59,6 +59,9 @@ KINDS: dict[Channel, frozenset[str]] = {
     "stdin": frozenset({"input_request"}),
 }
 
+#: Clients translate messages of another major version, and fail at what is no version.
+_PROTOCOL = "5."
+
 #: Counts beyond this are nonsense.
 _MOST_CELLS = 2**31
 
@@ -146,8 +149,9 @@ class Message:
         header, parent = self.header, self.parent_header
         return (
             isinstance(self.metadata, dict)
-            and isinstance(header["msg_id"], str)
             and header["msg_type"] in KINDS[self.channel]
+            and isinstance(header["msg_id"], str)
+            and header["version"].startswith(_PROTOCOL)
             and all(isinstance(parent.get(name, ""), str) for name in ("msg_id", "session"))
         )
 
@@ -156,7 +160,7 @@ def _holds(condition: Callable[[], bool]) -> bool:
     """Tell whether something is so of what a session has made up."""
     try:
         return condition()
-    except (IndexError, KeyError, TypeError, ValueError, RecursionError):
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError):
         return False
 
 
