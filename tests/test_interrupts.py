@@ -97,11 +97,12 @@ def test_queued_cells_are_aborted(
 
 
 @plain_only
-def test_a_cell_that_waits_can_be_interrupted(notebook: Notebook) -> None:
+def test_a_cell_that_waits_can_be_interrupted(notebook: Notebook, server: Server) -> None:
     """The cell behind an interrupted one ends too, and is never run."""
     notebook.run("ran = 0")
-    first = notebook.send(LONG.format(2))
+    first = notebook.send(LONG.format(4))
     notebook.wait_for(first, "execute_input")
+    _until_sent(notebook, server)
     by_message(notebook)
     notebook.finish(first)
     second = notebook.send("ran = 1")
