@@ -174,12 +174,12 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 def json_object(data: bytes) -> JSONObject:
     """Return the JSON object in `data`; raises ValueError (or RecursionError) if it holds none.
 
-    The quick parser refuses half a surrogate pair and deep nesting, which are rare and allowed.
+    The quick parser refuses half a surrogate pair and deep nesting, which are rare and allowed,
+    and what is not UTF-8: a file name may come as the bytes that it is, as `jupyter_client` has it.
     """
     try:
         value = from_json(data, allow_inf_nan=False)
     except ValueError:
-        # As jupyter_client reads it: a file name that is not UTF-8 comes as the bytes that it is.
         value = _DECODER.decode(data.decode("utf-8", "replace"))
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")  # noqa: TRY004  as for all that is no such JSON
