@@ -193,7 +193,8 @@ class Line:
             text = await self._stdout(call, timeout)
             frame = assembler.add(parse(text, call.nonce))
             if frame is not None and frame.problem:
-                raise FrameError(f"The agent failed: {frame.problem.strip().splitlines()[-1]}")
+                *_, last = frame.problem.strip().split("\n")
+                raise FrameError(f"The agent failed: {last}")
             if frame is not None:
                 return frame
             if time.monotonic() - begin < _QUICK_PIECE:
