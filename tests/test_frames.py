@@ -119,6 +119,13 @@ def test_what_a_kernel_may_not_send_is_left_out(channel: str, msg_type: str) -> 
     assert ([item.number for item in frame.messages], frame.refused) == ([2], 1)
 
 
+@pytest.mark.parametrize("count", [True, -1, "1", 1.5, None, 10**12])
+def test_a_count_that_no_cell_has_is_none(count: Any) -> None:
+    """The number of a cell is taken from a message only if it can be one."""
+    reply = Message(1, "shell", tuple(wire("execute_reply", execution_count=count)))
+    assert reply.execution_count is None
+
+
 @pytest.mark.parametrize(
     "broken",
     [b"", b"[]", b"{", b"\xff", b"null", b'{"a": NaN}', b"[" * 10**5, b"9" * 10**5],

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from conftest import Server, environment
@@ -57,6 +57,13 @@ heads = st.dictionaries(
     json_values | st.just(HEAD["child"]),
     max_size=3,
 )
+
+
+def made_up(kind: str, parent: Any, **content: Any) -> Any:
+    """Return a message with a good header."""
+    header = {"msg_id": "m", "msg_type": kind, "version": "5.4", "session": "s"}
+    return "shell" if kind.endswith("_reply") else "iopub", [header, parent, {}, content]
+
 
 thorough = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -138,6 +145,8 @@ def stands(session: HostileSession, notebook: Notebook, code: str) -> None:
 
 
 @thorough
+@example(messages=[made_up("status", "PARENT")])
+@example(messages=[made_up("stream", {"msg_id": []})])
 @given(messages=st.lists(said(), max_size=5))
 def test_made_up_messages_harm_nobody(
     session: HostileSession, notebook: Notebook, messages: list[Any]
