@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import IPython
 from ipykernel._version import kernel_protocol_version
-from ipykernel.kernelbase import Kernel
 from jupyter_core.paths import jupyter_runtime_dir
 from zmq.eventloop.zmqstream import ZMQStream
 
 from tci_kernel.ahead import import_ahead
+from tci_kernel.refusals import Refusals
 
 if TYPE_CHECKING:
     from tci_kernel.connection import Connection
@@ -42,7 +42,7 @@ _SHUTDOWN_SECONDS = 3.0
 _TERMINATE_SECONDS = 1.5
 
 
-class TCIKernel(Kernel):  # type: ignore[misc]  # ipykernel's base class is untyped
+class TCIKernel(Refusals):
     """Runs each cell in one persistent TCI session."""
 
     # What runs a user's code is an IPython, and front ends ask for it by this name.
@@ -61,8 +61,6 @@ class TCIKernel(Kernel):  # type: ignore[misc]  # ipykernel's base class is unty
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        for message_type in ("comm_open", "comm_msg", "comm_close"):
-            self.shell_handlers[message_type] = getattr(self, message_type)
         self.execution_count: int = 0
         self._cell: asyncio.Task[Content] | None = None
         self._parent_process = os.getppid()
@@ -327,35 +325,6 @@ class TCIKernel(Kernel):  # type: ignore[misc]  # ipykernel's base class is unty
         if status == "incomplete":
             return {"status": status, "indent": " " * (indent or 0)}
         return {"status": status}
-
-    # -- what plain transport cannot carry is refused, so that nobody waits --
-
-    async def comm_open(self, stream: Any, ident: Any, parent: Any) -> None:
-        """Refuse a comm as the protocol has it: by closing it."""
-        del stream, ident
-        self._publish("comm_close", {"comm_id": parent["content"].get("comm_id"), "data": {}})
-
-    async def comm_msg(self, stream: Any, ident: Any, parent: Any) -> None:
-        """Ignore a message of a comm that was refused."""
-
-    async def comm_close(self, stream: Any, ident: Any, parent: Any) -> None:
-        """Ignore the end of a comm that was refused."""
-
-    async def do_debug_request(self, msg: Content) -> Content:
-        """Refuse in the debug adapter protocol's own form."""
-        return {
-            "type": "response",
-            "request_seq": msg.get("seq", 0),
-            "command": msg.get("command", ""),
-            "success": False,
-            "message": "The debugger is not available in plain transport.",
-        }
-
-    async def create_subshell_request(self, socket: Any, ident: Any, parent: Any) -> None:
-        """Refuse a subshell: a session runs one request at a time."""
-        content = {"status": "error", "ename": "NotImplementedError", "traceback": []}
-        content["evalue"] = "subshells are not available in plain transport"
-        self.session.send(socket, "create_subshell_reply", content, parent, ident)
 
     # -- the end --
 

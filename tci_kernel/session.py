@@ -7,6 +7,7 @@ import contextlib
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
+from tci_kernel.agent.wire import MARK
 from tci_kernel.errors import SessionExpired, TCIError
 from tci_kernel.state import State, StateFile
 
@@ -27,7 +28,7 @@ _WARNINGS = (timedelta(minutes=10), timedelta(minutes=2))
 
 #: Ends the session's process: the API has no request for that. The answer cannot come.
 #: The mark keeps the live transport's agent from running it in the child.
-_EXIT = "# tci-agent\nimport os as _os; _os._exit(0)"
+_EXIT = f"{MARK}\nimport os as _os; _os._exit(0)"
 
 
 class Session:
@@ -139,12 +140,6 @@ class Session:
         if mine is not None and mine.expires_at is not None:
             self.expires_at = _as_utc(mine.expires_at)
         return mine
-
-    def attach(self, session_id: str) -> None:
-        """Join a session that somebody else made; it will not be ended with this kernel."""
-        self.forget()
-        self.id = session_id
-        self.remember()
 
     def forget(self) -> None:
         """Let go of the session without ending it."""

@@ -20,7 +20,6 @@ from tci_kernel.transport.requests import (
     End,
     Exchange,
     Restart,
-    Signal,
     agent_version,
     boot,
     encode,
@@ -240,20 +239,6 @@ def test_an_interrupt_reaches_what_blocks(shared: Relay, code: str) -> None:
     shared.exchange(shared.message("interrupt_request", {}, "control"))
     assert reply(shared.finish(request))["ename"] == "KeyboardInterrupt"
     assert time.monotonic() - began < 1
-
-
-def test_a_signal_interrupts_once(shared: Relay) -> None:
-    """The signal operation interrupts a cell, and its repetition does nothing more."""
-    request = shared.execute_request("import time; print('on', flush=True); time.sleep(30)")
-    shared.exchange(request)
-    assert within(5, lambda: bool(shared.exchange()) and "on" in text(shared.about(request)))
-    operation = Signal(shared.id)
-    assert shared.ask(operation).result == {"sent": True}
-    assert reply(shared.finish(request))["ename"] == "KeyboardInterrupt"
-    following = shared.execute_request("import time; time.sleep(0.3)")
-    shared.exchange(following, hold=0)
-    shared.ask(operation)
-    assert reply(shared.finish(following))["status"] == "ok"
 
 
 def test_completion_knows_the_child(shared: Relay) -> None:

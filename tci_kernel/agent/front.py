@@ -145,7 +145,7 @@ class Front:
     def _once(self, head: JSONObject) -> JSONObject:
         """Do an operation, unless it was done: then its answer was lost on the way."""
         if head["id"] not in self.results:
-            act = {"restart": self._restart, "signal": self._signal, "end": self._end}[head["op"]]
+            act = {"restart": self._restart, "end": self._end}[head["op"]]
             self.results[head["id"]] = act(head)
             while len(self.results) > RESULTS:
                 self.results.popitem(last=False)
@@ -156,12 +156,6 @@ class Front:
         pump.order(lambda: pump.restart(head["execution_count"]))
         done = self.conversation.lock.wait_for(lambda: pump.restarts > before, START)
         return {"restarted": done and pump.state != "failed"}
-
-    def _signal(self, head: JSONObject) -> JSONObject:
-        sent = self.pump.state == "ready"  # before that it could only kill
-        if sent:
-            self.pump.process.signal(head["signum"])
-        return {"sent": sent}
 
     def _end(self, head: JSONObject) -> JSONObject:
         self.pump.exits = head["exit_session"]

@@ -104,15 +104,6 @@ class Restart:
 
 
 @dataclass(frozen=True)
-class Signal:
-    """Send a signal to the child's process group."""
-
-    relay: str
-    signum: int = 2
-    id: str = field(default_factory=_new_id)
-
-
-@dataclass(frozen=True)
 class End:
     """End the child, `delay` seconds from now unless an exchange comes before.
 
@@ -132,7 +123,7 @@ class Status:
     relay: str
 
 
-Request = Exchange | Fetch | Restart | Signal | End | Status
+Request = Exchange | Fetch | Restart | End | Status
 
 
 @dataclass(frozen=True)
