@@ -13,19 +13,21 @@ from typing import TYPE_CHECKING, Any
 from jupyter_client.session import DELIM
 
 from tci_kernel import magics
+from tci_kernel.begun import Begun
 from tci_kernel.channels import Channels, Incoming
 from tci_kernel.errors import LiveRefused, TCIError
-from tci_kernel.transport.failure import Failure, from_exception
+from tci_kernel.transport.failure import from_exception
 from tci_kernel.transport.live import LiveTransport
-from tci_kernel.transport.plain import Result
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tci_kernel.kernel import TCIKernel
     from tci_kernel.session import Session
+    from tci_kernel.transport.failure import Failure
     from tci_kernel.transport.frames import Health, Hello
     from tci_kernel.transport.message import Channel, Message
+    from tci_kernel.transport.plain import Result
 
 #: What this kernel answers itself although a child is there, on either channel.
 _ANSWERED_HERE = frozenset({"connect_request", "interrupt_request", "shutdown_request"})
@@ -44,27 +46,6 @@ _SKIP = (
     "(shell.history_manager.input_hist_parsed, shell.history_manager.input_hist_raw)] "
     "and setattr(shell, 'execution_count', {count}))(get_ipython())"
 )
-
-
-class Begun:
-    """A cell that this side began, and whose reply it gives: finished by reply *and* idle."""
-
-    def __init__(self) -> None:
-        self.finished: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self._reply: dict[str, Any] | None = None
-        self._idle = False
-
-    def hears(self, message: Message) -> bool:
-        """Take what is not for the front end, which gets state, input and reply from this side."""
-        if message.msg_type == "execute_reply":
-            self._reply = message.content
-        elif message.msg_type == "status":
-            self._idle |= message.is_idle
-        elif message.msg_type != "execute_input":
-            return False
-        if self._reply is not None and self._idle and not self.finished.done():
-            self.finished.set_result(self._reply)
-        return True
 
 
 class Relay:
@@ -200,7 +181,7 @@ class Relay:
         content = {**parent["content"], "code": code}
         self._send("shell", parent["header"], parent["metadata"], content)
         try:
-            return _result(await begun.finished)
+            return await begun.result()
         finally:
             self._begun.pop(message_id, None)
             self._channels.forget("shell", message_id)
@@ -351,13 +332,3 @@ class Relay:
         session, socket = self._kernel.session, self._kernel.iopub_socket
         topic = self._kernel._topic(kind)  # noqa: SLF001  the base class's seam
         session.send(socket, kind, content, parent={"header": parent}, ident=topic)
-
-
-def _result(reply: dict[str, Any]) -> Result:
-    """Return what a begun cell's reply says; its outputs have been sent already."""
-    payload = tuple(reply.get("payload") or ())
-    if reply.get("status") == "ok":
-        return Result([], None, payload, reply.get("user_expressions"))
-    lines = reply.get("traceback") or []
-    ename = str(reply.get("ename", "Aborted"))
-    return Result([], Failure(ename, str(reply.get("evalue", "")), lines), payload)
