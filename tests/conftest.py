@@ -12,6 +12,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 from pathlib import Path
+from queue import Empty
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -21,11 +22,13 @@ import pytest
 from notebooks import Notebook, opened
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
 TOKEN = "a-token-for-tests"
 #: Seconds after which something that should happen has not happened.
 DEADLINE = 60.0
+#: Ends the session's own process; the mark keeps the agent from running it in the child.
+END_SESSION = "# tci-agent\nimport os; os._exit(3)"
 
 
 def wait_until(condition: Callable[[], Any], deadline: float = DEADLINE) -> Any:
@@ -87,11 +90,11 @@ class Server:
         listed = self.client.get("/tci/sessions").json()["data"]["sessions"]
         return {session["id"]: session for session in listed}
 
-    def end_sessions(self) -> None:
-        """End all sessions, as a client can: by ending their processes."""
-        sessions = self.sessions()
+    def end_sessions(self, but: Collection[str] = ()) -> None:
+        """End all sessions but some, as a client can: by ending their processes."""
+        sessions = self.sessions().keys() - but
         with ThreadPoolExecutor(max(1, len(sessions))) as pool:
-            list(pool.map(self.post, repeat("import os; os._exit(0)"), sessions))
+            list(pool.map(self.post, repeat(END_SESSION), sessions))
 
     def children(self) -> list[psutil.Process]:
         """Return all processes that the server has started, and theirs."""
@@ -134,8 +137,9 @@ def shared_server() -> Iterator[Server]:
 @pytest.fixture
 def server(shared_server: Server) -> Iterator[Server]:
     """Lend the shared server to a test, whose sessions end with it."""
+    others = shared_server.sessions()
     yield shared_server
-    shared_server.end_sessions()
+    shared_server.end_sessions(but=others)
 
 
 @pytest.fixture
@@ -204,12 +208,24 @@ def service_env(server: Server, tmp_path: Path, transport: str) -> dict[str, str
 
 
 @pytest.fixture(scope="module")
-def live(shared_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notebook]:
-    """Lend a module's tests one notebook over live transport, with its session open."""
+def live_notebook(
+    shared_server: Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Notebook]:
+    """Open a notebook over live transport for a module's tests."""
     folder = tmp_path_factory.mktemp("live")
     with opened(folder, environment(shared_server, folder, "live")) as notebook:
-        notebook.run("None")
         yield notebook
+
+
+@pytest.fixture
+def live(live_notebook: Notebook) -> Notebook:
+    """Lend a test the module's notebook; what a test that failed left running is ended."""
+    try:
+        live_notebook.run("None", deadline=10)
+    except Empty:
+        live_notebook.restart(now=True)
+        live_notebook.run("%tci new")
+    return live_notebook
 
 
 @pytest.fixture

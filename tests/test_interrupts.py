@@ -140,9 +140,10 @@ BLOCKED = {
     "sleep": "import time; print('on', flush=True); time.sleep(60)",
     "subprocess": "print('on', flush=True)\n!sleep 60",
     "loop": "print('on', flush=True)\nwhile True: pass",
+    # More than one call: C code that keeps the GIL can overtake the flush, in stock too.
     "C loop": (
         "import sys; sys.set_int_max_str_digits(0); print('on', flush=True)\n"
-        "digits = str(1 << 10**8)"
+        "while True: digits = str(1 << 10**6)"
     ),
     "await": "import asyncio; print('on', flush=True); await asyncio.sleep(60)",
     "lock": "import threading; print('on', flush=True); threading.Event().wait()",

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from conftest import Server, wait_until
+from conftest import END_SESSION, Server, wait_until
 from notebooks import Notebook, opened
 from tci_kernel.serverinfo import ServerInfo
 
@@ -23,8 +23,6 @@ def transport() -> str:
 
 TICKS = "import time\nfor n in range({}): print(n, flush=True); time.sleep(0.1)"
 
-#: Ends the session's own process; the mark keeps the agent from running it in the child.
-END_SESSION = "# tci-agent\nimport os; os._exit(3)"
 END_AGENT = (
     "# tci-agent\nimport sys; _pump = sys.modules['_tci_agent.entry'].front.pump; "
     "_pump.order(_pump.finish)"
