@@ -116,7 +116,7 @@ def install(
 def uninstall(
     *, name: Annotated[str, typer.Option(help="Name of the kernel.")] = "tci_python"
 ) -> None:
-    """Remove an installed TCI kernel."""
+    """Remove an installed TCI kernel, the user's own before that of the environment."""
     from tci_kernel.kernelspecs import uninstall as uninstall_kernelspec  # noqa: PLC0415
 
     with _errors_told():

@@ -7,6 +7,7 @@ every lower exception into one of `tci_kernel.errors`.
 from __future__ import annotations
 
 import asyncio
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
@@ -45,6 +46,10 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from tci_kernel.settings import Settings
+
+# Who configures logging sees that a request is repeated; for others, Python itself would print a
+# bare line each time.
+logging.getLogger("stamina").addHandler(logging.NullHandler())
 
 #: An answer to `sessions` that takes longer than this will not come.
 _LIST_TIMEOUT = 30.0

@@ -50,12 +50,13 @@ def install(
 
 
 def uninstall(name: str) -> Path:
-    """Remove a kernelspec of this package; return where it was.
+    """Remove a kernelspec of this package, the user's own before others; return where it was.
 
     Raises `NotConfigured` if there is none, or if it starts another kernel.
     """
     manager = KernelSpecManager()
     manager.ensure_native_kernel = False
+    manager.kernel_dirs = [manager.user_kernel_dir, *manager.kernel_dirs]
     try:
         argv = manager.get_kernel_spec(name).argv
     except NoSuchKernel:

@@ -50,7 +50,9 @@ class Settings(BaseSettings):
     )
 
     base_url: str | None = Field(None, description="Address of the service, without `/tci`.")
-    api_key: SecretStr | None = Field(None, description="Key for the service.")
+    api_key: SecretStr | None = Field(
+        None, description="Key for the service; unset: the vendor's own variable."
+    )
     backend: Literal["auto", "local", "hosted"] = Field(
         "auto",
         description="`local` is the embedded server, `hosted` a service by address and key; "
@@ -93,7 +95,9 @@ class Settings(BaseSettings):
         None, description="Interpreter of the embedded server's sessions; unset: this one."
     )
     sandbox: Literal["auto", "bubblewrap", "none"] = Field(
-        "auto", description="Isolation of the embedded server's sessions."
+        "auto",
+        description="Isolation of the embedded server's sessions: `bubblewrap`, `none`, or `auto`: "
+        "bubblewrap where it works.",
     )
     warm: int = Field(1, ge=0, description="Started sessions that the embedded server keeps ready.")
     server_idle: float = Field(

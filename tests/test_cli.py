@@ -110,6 +110,24 @@ def test_uninstall_removes_what_install_wrote(tmp_path: Path) -> None:
     assert not folder.exists()
 
 
+def test_uninstall_leaves_the_environments_kernel(tmp_path: Path) -> None:
+    """Of two kernels of one name, the user's own goes, wherever Jupyter looks first."""
+    place = {"JUPYTER_DATA_DIR": str(tmp_path / "user"), "JUPYTER_PREFER_ENV_PATH": "1"}
+    place["JUPYTER_PATH"] = str(tmp_path / "share" / "jupyter")
+    _run("install", "--prefix", str(tmp_path), **place)
+    _run("install", **place)
+    assert str(tmp_path / "user") in _run("uninstall", **place).stdout
+    assert _spec(tmp_path).exists()
+
+
+def test_a_service_that_is_not_there_is_one_sentence() -> None:
+    """Requests that are repeated leave no lines of their own on the terminal."""
+    done = _run("sessions", TCI_BASE_URL="http://127.0.0.1:9", TCI_RETRIES="1")
+    assert done.returncode == 1
+    assert done.stderr.startswith("http://127.0.0.1:9 cannot be reached")
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize("variable", ["TCI_API_KEY", "TOGETHER_API_KEY", "BYTECOMPUTE_API_KEY"])
 def test_install_refuses_keys(tmp_path: Path, variable: str) -> None:
     """A key is not written to a kernelspec; the error says where it belongs."""

@@ -67,7 +67,7 @@ def _transport(context: Context) -> str:
 
 async def _python(context: Context) -> list[tuple[str, str]]:
     """Return a row about the child that runs the cells, where there is one."""
-    if context.health is None:
+    if context.health is None or context.session.id is None:
         return []
     try:
         health = await asyncio.wait_for(context.health(), _MOMENT)

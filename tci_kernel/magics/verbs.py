@@ -42,7 +42,7 @@ VERBS = {
             "PATH...",
             (Option("--to", "DIR", "Folder in the session's working directory to put them in."),),
         ),
-        Verb("help", "This page.", _help),
+        Verb("help", "Explain these lines.", _help),
     )
 }
 
