@@ -12,17 +12,17 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 import time
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlsplit
 
 from filelock import FileLock
 from pydantic import SecretStr, ValidationError
 
+from tci_kernel.detached import Detached
 from tci_kernel.errors import NotConfigured, Unreachable
 from tci_kernel.private import is_owned, private_folder, user_folder
 from tci_kernel.serverinfo import ServerInfo
@@ -30,6 +30,8 @@ from tci_kernel.settings import KEY_VARIABLES
 
 if TYPE_CHECKING:
     from tci_kernel.settings import Settings
+
+    Process: TypeAlias = Detached | subprocess.Popen[bytes]
 
 #: Seconds that a server may take until it answers.
 START_TIMEOUT = 60.0
@@ -156,17 +158,15 @@ def _start_once(place: Place, settings: Settings) -> Address:
         found = _running(place)
         if found is not None:
             return found
-        process = _spawn(place, settings)
-        # The server may outlive this process; if not, somebody must take note of its end.
-        threading.Thread(target=process.wait, daemon=True).start()
-        return _await_answer(place, process)
+        return _await_answer(place, _spawn(place, settings))
 
 
-def _spawn(place: Place, settings: Settings) -> subprocess.Popen[bytes]:
+def _spawn(place: Place, settings: Settings) -> Process:
+    start = Detached if hasattr(os, "fork") else subprocess.Popen
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0)
     log = os.open(place.file("log"), flags, 0o600)
     try:
-        return subprocess.Popen(  # noqa: S603  our own interpreter, our own module
+        return start(
             _command(place, settings),
             cwd=place.folder,  # not the notebook's: its modules would shadow the server's
             env={name: os.environ[name] for name in os.environ if name not in KEY_VARIABLES},
@@ -193,7 +193,7 @@ def _command(place: Place, settings: Settings) -> list[str]:
     ]
 
 
-def _await_answer(place: Place, process: subprocess.Popen[bytes]) -> Address:
+def _await_answer(place: Place, process: Process) -> Address:
     deadline = time.monotonic() + START_TIMEOUT
     while time.monotonic() < deadline:
         found = _running(place)

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import repeat
 from pathlib import Path
 from queue import Empty
@@ -176,9 +177,17 @@ def _end_servers(folder: Path) -> None:
 
     for file in folder.glob("*.info"):
         pid = ServerInfo.model_validate_json(file.read_bytes()).pid
-        if psutil.pid_exists(pid):
+        if not has_ended(pid):
             os.kill(pid, signal.SIGTERM)
-            psutil.wait_procs([psutil.Process(pid)], timeout=DEADLINE)
+            wait_until(partial(has_ended, pid))
+
+
+def has_ended(pid: int) -> bool:
+    """Tell whether a process is gone; that nobody has taken note of its end yet is no matter."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 @pytest.fixture(params=["plain", "live"])

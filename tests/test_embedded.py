@@ -14,7 +14,7 @@ import httpx
 import psutil
 import pytest
 
-from conftest import wait_until
+from conftest import has_ended, wait_until
 from tci_kernel import embedded
 from tci_kernel.errors import NotConfigured
 from tci_kernel.settings import KEY_VARIABLES, Settings, load
@@ -82,7 +82,7 @@ def test_a_killed_server_is_replaced(runtime_dir: Path) -> None:
     find(settings())
     old = info(settings()).pid
     psutil.Process(old).kill()
-    wait_until(lambda: not psutil.pid_exists(old) or psutil.Process(old).status() == "zombie")
+    wait_until(lambda: has_ended(old))
     assert execute(find(settings()), "print(1)")["outputs"]
     assert info(settings()).pid != old
 
@@ -93,7 +93,7 @@ def test_an_unused_server_goes(runtime_dir: Path) -> None:
     find(configured)
     pid = info(configured).pid
     wait_until(lambda: embedded.describe(configured) is None)
-    wait_until(lambda: not psutil.pid_exists(pid))
+    wait_until(lambda: has_ended(pid))
     assert not list(runtime_dir.glob("*.sock"))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from conftest import has_ended, wait_until
 from notebooks import Notebook, opened
 from tci_kernel.serverinfo import ServerInfo
 
@@ -71,9 +74,23 @@ def test_a_server_that_was_killed_is_started_again(
     notebook = open_default()
     notebook.run("x = 1")
     [file] = runtime_dir.glob("*.info")
-    server = psutil.Process(ServerInfo.model_validate_json(file.read_bytes()).pid)
-    server.kill()
-    server.wait(10)
+    pid = ServerInfo.model_validate_json(file.read_bytes()).pid
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: has_ended(pid))
     cell = notebook.run("x")
     assert cell.error == "SessionExpired"
     assert notebook.run("1 + 1").result == "2"
+
+
+def test_a_kernel_ended_with_its_children_leaves_the_server(
+    open_default: Callable[..., Notebook], runtime_dir: Path
+) -> None:
+    """VS Code ends all below a kernel, then the kernel: other notebooks keep their sessions."""
+    first, other = open_default(), open_default()
+    first.run("1")
+    other.run("x = 1")
+    kernel = psutil.Process(first.manager.provisioner.pid)
+    for process in [*kernel.children(recursive=True), kernel]:
+        process.terminate()
+    wait_until(lambda: has_ended(kernel.pid))
+    assert other.run("x").result == "1"

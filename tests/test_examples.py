@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -10,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import nbformat
-import psutil
 import pytest
 
+from conftest import has_ended, wait_until
 from notebooks import Cell, Notebook, opened
 from tci_kernel import embedded
 from tci_kernel.settings import Settings
@@ -60,10 +62,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.setenv("TCI_SERVER_IDLE", "2")
         yield
         info = embedded.describe(Settings())
-        if info is not None and psutil.pid_exists(info.pid):
-            process = psutil.Process(info.pid)
-            process.terminate()
-            process.wait(timeout=10)
+        if info is not None:
+            os.kill(info.pid, signal.SIGTERM)
+            wait_until(lambda: has_ended(info.pid), deadline=10)
 
 
 def run(runner: str, notebook: Path, *options: str) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,52 @@
+"""A program that is nobody's child.
+
+VS Code ends a kernel together with all processes below it, on restart too: what other kernels use
+must not be among them.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: Writes the number of the process that becomes the program, and leaves it without a parent.
+_START = """
+import os, sys
+pid = os.fork()
+if pid:
+    os.write(int(sys.argv[1]), b"%d" % pid)
+else:
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+class Detached:
+    """Starts `argv`, whose first word is a full path; `how` is as for `subprocess.Popen`."""
+
+    def __init__(self, argv: Sequence[str], **how: Any) -> None:
+        reader, writer = os.pipe()
+        # The program keeps the other end until its own.
+        self._pipe = os.fdopen(reader, "rb", buffering=0)
+        start = [sys.executable, "-I", "-S", "-c", _START, str(writer), *argv]
+        try:
+            subprocess.run(start, check=True, pass_fds=[writer], **how)  # noqa: S603  our own words
+        finally:
+            os.close(writer)
+        self._pid = int(self._pipe.read(20))
+
+    def poll(self) -> int | None:
+        """Return None while the program runs, then 0: only a parent gets to know its status."""
+        ended, _, _ = select.select([self._pipe], [], [], 0)
+        return 0 if ended else None
+
+    def terminate(self) -> None:
+        """Ask the program to end."""
+        if self.poll() is None:
+            os.kill(self._pid, signal.SIGTERM)
