@@ -6,10 +6,17 @@ types and MIME types are kept, because services add them without notice.
 
 from __future__ import annotations
 
-from datetime import datetime  # noqa: TC003  pydantic resolves annotations at run time
-from typing import Any, Literal
+from datetime import datetime, timezone
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    TypeAdapter,
+    field_validator,
+)
 
 Stream = Literal["stdout", "stderr"]
 MimeBundle = dict[str, Any]
@@ -92,13 +99,22 @@ class ExecuteResponse(_Response):
     errors: None = None
 
 
+def _wire_time(value: datetime) -> str:
+    utc = value.astimezone(timezone.utc).replace(tzinfo=None)
+    return f"{utc.isoformat(timespec='microseconds')}Z"
+
+
+#: A time, which the API writes always with microseconds and always in UTC.
+WireTime = Annotated[datetime, PlainSerializer(_wire_time)]
+
+
 class SessionInfo(_Response):
     """One live session, as `GET /tci/sessions` lists it; times are UTC."""
 
     id: str
-    started_at: datetime | None = None
-    last_execute_at: datetime | None = None
-    expires_at: datetime | None = None
+    started_at: WireTime | None = None
+    last_execute_at: WireTime | None = None
+    expires_at: WireTime | None = None
     execute_count: int | None = None
 
 

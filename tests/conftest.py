@@ -128,11 +128,18 @@ def _argument(name: str, value: Any) -> str | None:
 
 
 @pytest.fixture(scope="session")
-def shared_server() -> Iterator[Server]:
+def long_server() -> Iterator[Server]:
     """Run one server for many tests; its sessions are plain processes, one is kept ready."""
     running = Server(warm=1)
     yield running
     assert running.end() == 0
+
+
+@pytest.fixture(scope="module")
+def shared_server(long_server: Server) -> Iterator[Server]:
+    """Lend that server to the tests of a module, whose sessions end with it."""
+    yield long_server
+    long_server.end_sessions()
 
 
 @pytest.fixture

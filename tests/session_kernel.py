@@ -19,6 +19,7 @@ from tci_kernel.transport.requests import (
     Call,
     Exchange,
     Fetch,
+    Form,
     Request,
     Status,
     boot,
@@ -100,11 +101,11 @@ class Relay:
 
     def boot(self, **options: Any) -> Frame:
         """Boot the agent."""
-        return self.frame(boot(BootOptions(self.id, **options), limit=self.limit))
+        return self.frame(boot(BootOptions(self.id, **options), Form(self.limit)))
 
     def ask(self, request: Request) -> Frame:
         """Send a request; keep the messages of its frame and acknowledge them with the next."""
-        frame = self.frame(encode(request, limit=self.limit))
+        frame = self.frame(encode(request, Form(self.limit)))
         self.heard += [item for item in frame.messages if item.number > self.acknowledged]
         self.acknowledged = max(self.acknowledged, frame.last)
         return frame
@@ -119,7 +120,7 @@ class Relay:
             frame = assembler.add(parse(printed, call.nonce))
             if frame is not None:
                 return frame
-            call = encode(Fetch(self.id, assembler.batch, assembler.offset), limit=self.limit)
+            call = encode(Fetch(self.id, assembler.batch, assembler.offset), Form(self.limit))
 
     def frame_of(self, piece: Piece) -> Frame:
         """Return the frame of its only piece."""

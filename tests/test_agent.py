@@ -19,6 +19,7 @@ from tci_kernel.transport.requests import (
     BootOptions,
     End,
     Exchange,
+    Form,
     Restart,
     agent_version,
     boot,
@@ -329,7 +330,7 @@ def test_a_truncated_piece_is_asked_for_in_smaller_ones(shared: Relay) -> None:
     assert len(shared.session.call(call)) > 3000
     shared.limit = 700
     try:
-        frame = shared.frame(encode(exchange, limit=700))
+        frame = shared.frame(encode(exchange, Form(700)))
     finally:
         shared.limit = 2**20
     assert max(shared.printed[-3:]) <= 702

@@ -31,6 +31,7 @@ from tci_kernel.transport.requests import (
     INLINE,
     BootOptions,
     Exchange,
+    Form,
     boot,
     encode,
 )
@@ -62,22 +63,33 @@ json_values = st.recursive(
     st.integers(1, 5000),
     st.text(),
     st.text(),
+    st.booleans(),
 )
 def test_frames_arrive_as_they_were_sent(
-    buffers: list[list[bytes]], limit: int, before: str, after: str
+    buffers: list[list[bytes]], limit: int, before: str, after: str, as_text: bool
 ) -> None:
     """Whatever the messages, the limit and the text around it, the frame comes out whole."""
     sent = [
         (number, "iopub", [*wire("stream", text="x" * 400), *more])
         for number, more in enumerate(buffers, 1)
     ]
-    batch = Batch(3, pack({**HEAD, "last": len(sent)}, sent))
+    batch = Batch(3, pack({**HEAD, "last": len(sent)}, sent), text=as_text)
     assembler, frame = Assembler(), None
     while frame is None:
         piece = batch.piece(NONCE, assembler.offset, limit)
-        assert len(piece) <= max(limit, 132)
+        assert len(piece) <= max(limit, 136)
         frame = assembler.add(whole(before + piece + after))
     assert [(item.number, item.channel, list(item.frames)) for item in frame.messages] == sent
+
+
+def test_an_image_is_not_encoded_twice() -> None:
+    """What does not compress and is ASCII anyway travels as it is, and all else in base64."""
+    image = base64.b64encode(os.urandom(3000)).decode()
+    ascii_only = pack(HEAD, [(1, "iopub", wire("stream", text=image))])
+    assert image in Batch(1, ascii_only, text=True).piece(NONCE, 0, 2**16)
+    assert image not in Batch(1, ascii_only).piece(NONCE, 0, 2**16)
+    bytes_too = pack(HEAD, [(1, "iopub", [*wire("stream", text=image), b"\xff"])])
+    assert image not in Batch(1, bytes_too, text=True).piece(NONCE, 0, 2**16)
 
 
 def test_a_message_is_read_lazily_and_typed() -> None:
@@ -163,15 +175,16 @@ def test_any_text_is_a_piece_or_an_error(printed: str) -> None:
 def test_any_batch_is_a_frame_or_an_error(body: bytes, head: dict[str, Any]) -> None:
     """Bytes of any kind, behind a head of any kind, end in a Frame or a FrameError."""
     packed = json.dumps({**HEAD, **head}).encode()
-    for batch in (body, len(packed).to_bytes(4, "big") + packed + body):
+    for batch in (body, b"%08x" % len(packed) + packed + body):
         with contextlib.suppress(FrameError):
             assert isinstance(decode(batch), Frame)
 
 
-@given(st.data())
-def test_damage_is_noticed(data: st.DataObject) -> None:
+@given(st.data(), st.booleans())
+def test_damage_is_noticed(data: st.DataObject, as_text: bool) -> None:
     """A printed frame with any one character changed or cut is an error, or the same frame."""
-    printed = Batch(1, pack(HEAD, [(1, "iopub", wire("stream", text="t"))])).piece(NONCE, 0, 2000)
+    packed = pack(HEAD, [(1, "iopub", wire("stream", text="t"))])
+    printed = Batch(1, packed, text=as_text).piece(NONCE, 0, 2000)
     position = data.draw(st.integers(0, len(printed) - 1))
     replacement = data.draw(st.sampled_from(["", "A", "0", " ", "\n"]))
     try:
@@ -238,7 +251,7 @@ def test_a_missing_agent_is_told_from_damage() -> None:
 def test_a_request_says_what_it_was_given() -> None:
     """The agent reads from the code what the relay has put into it."""
     message = Message(1, "shell", (b"{}", b"{}", b"{}", b"{}", b"\xff"))
-    call = encode(Exchange("me", 4, (message,), hold=0.5), limit=77)
+    call = encode(Exchange("me", 4, (message,), hold=0.5), Form(limit=77))
     compile(call.code, "cell", "exec")
     argument = call.code.split("'")[3]
     head, messages = unpack(zlib.decompress(base64.b64decode(argument)))
@@ -251,6 +264,8 @@ def test_a_request_says_what_it_was_given() -> None:
         "hold": 0.5,
         "gather": 0.01,
         "limit": 77,
+        "text": True,
+        "compress": True,
     }
 
 

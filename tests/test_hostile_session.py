@@ -290,7 +290,7 @@ def test_an_agent_that_was_replaced_is_left(shared_server: Server, tmp_path: Pat
         [session] = set(shared_server.sessions()) - before
         shared_server.run(
             "# tci-agent\nimport sys, types\n"
-            "piece = '<tci 1 %s 1 0 9 00000000 raw AAAA>'\n"
+            "piece = '<tci 1 %s 1 0 3 9 00000000 raw AAAA>'\n"
             "sys.modules['_tci_agent.entry'] = types.SimpleNamespace(\n"
             "    request=lambda nonce, argument: print(piece % nonce))",
             session,

@@ -75,7 +75,12 @@ class Front:
         with self.conversation.lock:
             if head["op"] != "fetch" or head["batch"] != self.batch.number:
                 fields, taken = self._act(head, messages)
-                self.batch = Batch(self.batch.number + 1, pack({**self._state(), **fields}, taken))
+                packed = pack({**self._state(), **fields}, taken)
+                binary = any(len(frames) > 4 for _, _, frames in taken)  # noqa: PLR2004  buffers
+                text = head["text"] and not binary
+                self.batch = Batch(
+                    self.batch.number + 1, packed, compress=head["compress"], text=text
+                )
             return self.batch
 
     def _act(self, head: JSONObject, messages: list[Numbered]) -> Answer:

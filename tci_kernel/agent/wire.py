@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import base64
+import binascii
 import json
-import struct
 import zlib
 from typing import TYPE_CHECKING, Any
 
@@ -31,13 +30,13 @@ def pack(head: JSONObject, messages: Iterable[tuple[int, str, Iterable[bytes]]])
         layout.append([number, channel, [len(frame) for frame in frames]])
         parts.extend(frames)
     packed = json.dumps({**head, "messages": layout}).encode()
-    return b"".join([struct.pack(">I", len(packed)), packed, *parts])
+    return b"".join([b"%08x" % len(packed), packed, *parts])
 
 
 def unpack(data: bytes) -> tuple[JSONObject, list[Numbered]]:
     """Return the head and the messages of a request of the relay, which is trusted."""
-    position = 4 + struct.unpack_from(">I", data)[0]
-    head = json.loads(data[4:position])
+    position = 8 + int(data[:8], 16)
+    head = json.loads(data[8:position])
     messages = []
     for number, channel, lengths in head.pop("messages"):
         frames = []
@@ -49,18 +48,39 @@ def unpack(data: bytes) -> tuple[JSONObject, list[Numbered]]:
 
 
 class Batch:
-    """A packed frame, compressed where that pays; the latest is kept, to be fetched in pieces."""
+    """A packed frame, compressed where that pays; the latest is kept, to be fetched in pieces.
 
-    def __init__(self, number: int, packed: bytes) -> None:
+    `text` allows that what is all ASCII is printed as it is: an image in base64 is not encoded a
+    second time.
+    """
+
+    def __init__(
+        self, number: int, packed: bytes, *, compress: bool = True, text: bool = False
+    ) -> None:
         self.number = number
-        sample = packed[: 2**16]
-        pays = len(packed) > 2**10 and len(zlib.compress(sample, 1)) < len(sample) * 0.6
-        self.encoding = "zlib" if pays else "raw"
-        self.data = zlib.compress(packed, 1) if pays else packed
+        self.data = packed
+        if compress and _shrinks(packed):
+            self.encoding = "zlib"
+            self.data = zlib.compress(packed, 1)
+        elif text and packed.isascii():
+            self.encoding = "text"
+        else:
+            self.encoding = "raw"
 
     def piece(self, nonce: str, offset: int, limit: int) -> str:
         """Return a piece that is at most `limit` bytes long, if that is room for its frame."""
-        room = max(limit - 128, 4) // 4 * 3
-        data = self.data[offset : offset + room]
-        position = f"{self.number} {offset} {len(self.data)} {zlib.crc32(data):08x}"
-        return f"<tci 1 {nonce} {position} {self.encoding} {base64.b64encode(data).decode()}>"
+        room = max(limit - 128, 4)
+        if self.encoding == "text":
+            data = self.data[offset : offset + room]
+            printed = data
+        else:
+            data = self.data[offset : offset + room // 4 * 3]
+            printed = binascii.b2a_base64(data, newline=False)
+        position = f"{self.number} {offset} {len(data)} {len(self.data)} {zlib.crc32(data):08x}"
+        return f"<tci 1 {nonce} {position} {self.encoding} {printed.decode()}>"
+
+
+def _shrinks(packed: bytes) -> bool:
+    """Tell whether compression pays, by the beginning."""
+    sample = packed[: 2**16]
+    return len(packed) > 2**10 and len(zlib.compress(sample, 1)) < len(sample) * 0.5

@@ -6,12 +6,13 @@ import asyncio
 import hmac
 import json
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
+from pydantic_core import to_json
 from tornado.web import Application, RequestHandler, stream_request_body
 
 from tci_kernel.api import Envelope, ExecuteRequest
@@ -201,11 +202,7 @@ def _bad_body(reason: str) -> Refused:
 
 def _json(value: Any) -> bytes:
     """Return JSON; what is no Unicode text (a lone surrogate in an output) is replaced."""
-    text = json.dumps(value, default=_wire_time, ensure_ascii=False, separators=(",", ":"))
+    with suppress(ValueError):  # the quick one refuses such text
+        return to_json(value)
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return text.encode(errors="replace")
-
-
-def _wire_time(value: datetime) -> str:
-    """Return a time as the API writes it: always with microseconds, always UTC."""
-    utc = value.astimezone(timezone.utc).replace(tzinfo=None)
-    return f"{utc.isoformat(timespec='microseconds')}Z"

@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
+from jupyter_client.session import Session
 
 from tci_kernel.server.cells import Cell
 from tci_kernel.server.storage import remove
@@ -108,6 +109,8 @@ class Kernel:
         log = tempfile.TemporaryFile()  # noqa: SIM115  closed by `end`; nameless, so never replaced
         manager = SpecifiedManager(
             KernelSpec(argv=command, language="python"),
+            # No key: only this user can open the sockets, and unsigned is faster.
+            session=Session(key=b""),
             context=context,
             transport="ipc",
             ip=str(folder.run / "k"),

@@ -13,13 +13,15 @@ head with messages, compressed, in base64. One that is too long for code travels
 request, which the agent deletes before anything else. A session without agent answers so, and
 `parse` raises `AgentMissing`: nothing was passed on.
 
-**Packed**: the length of the head (4 bytes, big-endian), the head (JSON), then the bytes of all
+**Packed**: the length of the head (8 hex digits), the head (JSON), then the bytes of all
 messages. `head["messages"]` lists `[number, channel, [length, ...]]` of each: header, parent
 header, metadata, content and buffers as they are on Jupyter's own wire, without signature.
 
-**Piece**: `<tci 1 NONCE BATCH OFFSET TOTAL CRC ENCODING BASE64>` on a line of its own, among any
-other text. OFFSET and TOTAL count bytes of the batch, which is one packed frame (`zlib` or `raw`);
-CRC is the CRC-32 of this piece. A batch longer than `limit` is fetched by `encode(Fetch)` from
+**Piece**: `<tci 1 NONCE BATCH OFFSET SIZE TOTAL CRC ENCODING DATA>` on a line of its own, among
+any other text. OFFSET, SIZE and TOTAL count bytes of the batch, which is one packed frame; CRC is
+the CRC-32 of this piece. DATA is base64 of what is compressed (`zlib`) or not (`raw`), or the
+bytes themselves (`text`): only if they are ASCII, and the request allows it, as it does until a
+piece comes damaged. A batch longer than `limit` is fetched by `encode(Fetch)` from
 `Assembler.offset` on; the agent keeps the latest batch as it is, and answers with a new one (from
 offset 0) if it is asked for an older.
 
@@ -34,7 +36,6 @@ request: it gets all that is not acknowledged; the former is told `superseded` a
 
 from __future__ import annotations
 
-import base64
 import binascii
 import re
 import zlib
@@ -52,10 +53,11 @@ if TYPE_CHECKING:
 #: Most bytes of one frame, compressed or not: a bomb ends here.
 MAX_FRAME = 256 * 2**20
 
+#: What a piece begins with; SIZE and ENCODING tell where it ends.
 _PIECE = re.compile(
     r"<tci 1 (?P<nonce>[0-9a-f]{1,32}) (?P<batch>[0-9]{1,18}) (?P<offset>[0-9]{1,12})"
-    r" (?P<total>[0-9]{1,12}) (?P<crc>[0-9a-f]{8}) (?P<encoding>raw|zlib)"
-    r" (?P<data>[A-Za-z0-9+/]*={0,2})>"
+    r" (?P<size>[0-9]{1,12}) (?P<total>[0-9]{1,12}) (?P<crc>[0-9a-f]{8})"
+    r" (?P<encoding>raw|zlib|text) "
 )
 
 
@@ -184,11 +186,16 @@ def parse(text: str, nonce: str) -> Piece:
 
 
 def _checked(match: re.Match[str]) -> Piece:
+    size = int(match["size"])
+    length = size if match["encoding"] == "text" else -(-size // 3) * 4
+    printed = match.string[match.end() : match.end() + length]
     try:
-        data = base64.b64decode(match["data"], validate=True)
-    except binascii.Error as error:
+        data = printed.encode("ascii")
+        if match["encoding"] != "text":
+            data = binascii.a2b_base64(data)
+    except ValueError as error:
         raise FrameError(f"The session printed a damaged frame: {error}.") from None
-    if zlib.crc32(data) != int(match["crc"], 16):
+    if len(data) != size or zlib.crc32(data) != int(match["crc"], 16):
         raise FrameError("The session printed a damaged frame: its checksum is wrong.")
     return Piece(
         batch=int(match["batch"]),
@@ -267,9 +274,9 @@ def decode(batch: bytes) -> Frame:
 
     Messages that a kernel may not send are left out and counted.
     """
-    end = 4 + int.from_bytes(batch[:4], "big")
     try:
-        head = json_object(batch[4:end])
+        end = 8 + int(batch[:8], 16)
+        head = json_object(batch[8:end])
         layout = _LAYOUT.validate_python(head.pop("messages", []))
         messages = list(_messages(layout, memoryview(batch)[end:]))
         checked = (message.checked() for message in messages)

@@ -30,6 +30,7 @@ from tci_kernel.transport.requests import (
     BootOptions,
     Exchange,
     Fetch,
+    Form,
     boot,
     encode,
 )
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 _SHORTEST_HOLD, _LONGEST_HOLD = 0.2, 1.0
 #: How often the hold goes into the time that a request travels.
 _HOLD_PER_TRIP = 5.0
+#: A service that answers within so many seconds is on this machine, or next to it.
+_NEAR = 0.02
 #: The hold for some time after the service has asked for fewer requests, and that time. Seconds.
 _PATIENT_HOLD, _PATIENT_TIME = 3.0, 30.0
 
@@ -80,6 +83,7 @@ class Line:
         self._relay = relay
         self._notify = notify
         self._limit, self._largest_limit = LIMIT, _LARGEST_LIMIT
+        self._text = True  # until a piece comes damaged
         self._trip = _LONGEST_HOLD
         self._patient_until = 0.0
         self._late = 0
@@ -90,6 +94,10 @@ class Line:
         if time.monotonic() < self._patient_until:
             return _PATIENT_HOLD
         return min(_LONGEST_HOLD, max(_SHORTEST_HOLD, _HOLD_PER_TRIP * self._trip))
+
+    @property
+    def _form(self) -> Form:
+        return Form(self._limit, self._text, compress=self._trip > _NEAR)
 
     async def ask(self, request: Request | BootOptions, *, attempts: int | None = None) -> Frame:
         """Return the answer to a request, made again after any fault that can pass.
@@ -164,6 +172,7 @@ class Line:
                 raise
             except FrameError as error:
                 damaged += 1
+                self._text = False
                 if damaged >= _TRIES and self._limit <= SMALLEST_LIMIT:
                     raise LiveRefused(f"The service does not return frames: {error}") from error
                 if damaged > 1:
@@ -184,9 +193,9 @@ class Line:
         """Make a request, and as many more as it takes to fetch its whole frame."""
         timeout = self._timeout(request)
         if isinstance(request, BootOptions):
-            call = boot(request, limit=self._limit)
+            call = boot(request, self._form)
         else:
-            call = encode(request, limit=self._limit)
+            call = encode(request, self._form)
         assembler = Assembler()
         while True:
             begin = time.monotonic()
@@ -200,7 +209,7 @@ class Line:
             if time.monotonic() - begin < _QUICK_PIECE:
                 self._limit = min(4 * self._limit, self._largest_limit)
             fetch = Fetch(self._relay, assembler.batch, assembler.offset)
-            call = encode(fetch, limit=self._limit)
+            call = encode(fetch, self._form)
 
     def _timeout(self, request: Request | BootOptions) -> float:
         """Return after how many seconds an answer is taken for lost."""

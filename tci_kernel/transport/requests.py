@@ -48,6 +48,19 @@ sys.modules[name + ".entry"].request(nonce, argument)
 
 
 @dataclass(frozen=True)
+class Form:
+    """How the answer to a request is printed: in pieces of at most `limit` bytes.
+
+    `text` allows text that is not in base64, which a service may not return as it was printed;
+    `compress` asks for what pays for a network, but takes longer than a copy on the same machine.
+    """
+
+    limit: int = LIMIT
+    text: bool = True
+    compress: bool = True
+
+
+@dataclass(frozen=True)
 class BootOptions:
     """How the agent starts.
 
@@ -135,13 +148,13 @@ class Call:
     files: tuple[File, ...] = ()
 
 
-def boot(options: BootOptions, *, limit: int = LIMIT) -> Call:
+def boot(options: BootOptions, form: Form = Form()) -> Call:
     """Return the code that loads the agent and starts its child; the frame has a `hello`.
 
     Where an agent runs already, it stays, takes these options' relay, and answers.
     """
     nonce = _new_id()
-    argument = _argument({"op": "boot", **asdict(options), "limit": limit}, ())
+    argument = _argument({"op": "boot", **asdict(options), **asdict(form)}, ())
     names = {
         "name": NAME,
         "packed": _packed_modules(),
@@ -151,15 +164,15 @@ def boot(options: BootOptions, *, limit: int = LIMIT) -> Call:
     return Call(f"{MARK}\nexec({_LOADER!r}, {names!r})", nonce)
 
 
-def encode(request: Request, *, limit: int = LIMIT, inline: bool = False) -> Call:
-    """Return the code of a request; what it prints is at most `limit` bytes long.
+def encode(request: Request, form: Form = Form(), *, inline: bool = False) -> Call:
+    """Return the code of a request.
 
     `inline` forbids the use of a file, for sessions whose working directory is not where files go.
     """
     nonce = _new_id()
     fields = {name: getattr(request, name) for name in request.__dataclass_fields__}
     messages: Sequence[Message] = fields.pop("messages", ())
-    head = {"op": type(request).__name__.lower(), **fields, "limit": limit}
+    head = {"op": type(request).__name__.lower(), **fields, **asdict(form)}
     argument = _argument(head, messages)
     if inline or len(argument) <= INLINE:
         return Call(_call(nonce, argument), nonce)
