@@ -1,6 +1,7 @@
 # Two environments are made here, and nothing outside this folder is touched:
 #   .venv       what a user has: the package, and what a notebook needs
 #   .venv-test  the same, and the tools for tests and lint
+# and build/node, the library by which VS Code speaks to a Jupyter server, for the tests of that.
 
 PYTHON ?= python3
 # What `make test` installs: the tree, or a built wheel (`make test WHEEL=dist/….whl`).
@@ -10,10 +11,12 @@ DEMO := .venv/bin
 TOOLS := .venv-test/bin
 SOURCES := pyproject.toml README.md $(shell find tci_kernel kernelspec -type f -not -name '*.pyc')
 INSTALLED := .venv-test/.installed-$(if $(WHEEL),wheel,tree)
+# Without npm the tests that need it are skipped, but not in CI.
+NODE := $(if $(CI)$(shell command -v npm),build/node/.installed)
 # Run beside the checkout, so that `tci_kernel` can only be the installed one.
 PYTEST = mkdir -p build/run && cd build/run && ../../$(TOOLS)/pytest -c ../../pyproject.toml ../../tests
 
-.PHONY: help demo test quick bench lint wheel clean
+.PHONY: help demo test quick bench node lint wheel clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,7 +26,7 @@ demo: .venv/.installed  ## Run examples/tour.ipynb with TCI Python into build/to
 	    --output-dir build --output tour.html
 	@echo "The tour is in $(CURDIR)/build/tour.html"
 
-test: $(INSTALLED)  ## Run all tests on the installed package
+test: $(INSTALLED) $(NODE)  ## Run all tests on the installed package
 	$(PYTEST) --reruns 2 --reruns-delay 2
 
 quick: $(INSTALLED)  ## Run the tests that take less than ten seconds each
@@ -32,6 +35,8 @@ quick: $(INSTALLED)  ## Run the tests that take less than ten seconds each
 # To shorten it: make bench BENCH='--round-trips 0 --only "trivial cell" --repeat 0.5'
 bench: $(INSTALLED)  ## Measure stock ipykernel, plain and live side by side, into build/bench.md
 	$(TOOLS)/python -m bench $(BENCH)
+
+node: build/node/.installed  ## Install what tests of VS Code's client need (Node 18 or newer)
 
 lint: .venv-test/.tools  ## Check style and types
 	$(TOOLS)/ruff check
@@ -57,6 +62,12 @@ clean:  ## Remove all that was made here
 $(INSTALLED): .venv-test/.tools $(or $(WHEEL),$(SOURCES))
 	$(TOOLS)/pip install --quiet --force-reinstall --no-deps '$(or $(WHEEL),.)'
 	@rm -f .venv-test/.installed-*
+	@touch $@
+
+build/node/.installed: tests/node/package.json
+	@mkdir -p $(@D)
+	cp $< $(@D)
+	npm install --silent --no-audit --no-fund --no-package-lock --prefix $(@D)
 	@touch $@
 
 # Dependency groups came with pip 25.1.
