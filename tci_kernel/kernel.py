@@ -48,7 +48,7 @@ class TCIKernel(Refusals):
     # What runs a user's code is an IPython, and front ends ask for it by this name.
     implementation = "ipython"
     implementation_version = IPython.__version__
-    banner = f"TCI Python {version('tci-kernel')}: cells run in a TCI session; see %tci help."
+    banner = f"TCI Python {version('tci-kernel')}: cells run in a TCI session; see %tci help.\n"
     language_info = {  # noqa: RUF012  the base class declares it so
         "name": "python",
         "version": platform.python_version(),

@@ -27,11 +27,12 @@ class TCIKernelApp(IPKernelApp):  # type: ignore[misc]  # ipykernel's base class
     def init_poller(self) -> None:
         """Watch the parent: the stock poller ends the process without ending the session.
 
-        A launcher that sets no JPY_PARENT_PID (VS Code) can vanish too.
+        A launcher that sets no JPY_PARENT_PID (VS Code) can vanish too. One that sets it may have
+        vanished already, and left this process to process 1.
         """
         if sys.platform == "win32":
             super().init_poller()
-        elif os.getppid() != 1:
+        elif os.getppid() != 1 or self.parent_handle > 1:
             self.poller = threading.Thread(target=_watch_parent, daemon=True, name="parent watch")
 
     def init_iopub(self, context: Any) -> None:
@@ -77,7 +78,7 @@ class TCIKernelApp(IPKernelApp):  # type: ignore[misc]  # ipykernel's base class
 
 def _watch_parent() -> None:
     parent = os.getppid()
-    while os.getppid() == parent:
+    while os.getppid() == parent != 1:
         time.sleep(1.0)
     os.kill(os.getpid(), signal.SIGTERM)
 

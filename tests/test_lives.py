@@ -126,6 +126,22 @@ def test_a_vanished_parent_ends_kernel_and_session(
     wait_until(lambda: set(server.sessions()) == before, deadline=15)
 
 
+def test_a_kernel_whose_launcher_has_gone_before_it_is_up_ends(tmp_path: Path) -> None:
+    """A console that is left while it starts (Ctrl-C) leaves no kernel behind."""
+    launcher = (
+        "import os, subprocess, sys\n"
+        "os.environ['JPY_PARENT_PID'] = str(os.getpid())\n"
+        "command = [sys.executable, '-m', 'tci_kernel', '-f', 'connection.json']\n"
+        "null = subprocess.DEVNULL\n"
+        "print(subprocess.Popen(command, stdout=null, stderr=null).pid)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", launcher], cwd=tmp_path, check=True, capture_output=True, text=True
+    )
+    kernel = int(done.stdout)
+    wait_until(lambda: not psutil.pid_exists(kernel), deadline=15)
+
+
 @plain_only
 def test_a_dead_session_is_said_and_replaced(notebook: Notebook) -> None:
     """The cell after a session's death says what is lost; the next one runs in a new session."""
