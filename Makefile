@@ -43,6 +43,10 @@ lint: .venv-test/.tools  ## Check style and types
 	$(TOOLS)/ruff format --check
 	$(TOOLS)/mypy
 
+docs: $(INSTALLED)  ## Build the documentation into build/docs; a warning is an error
+	$(TOOLS)/python -m sphinx -W -n --keep-going -q -d build/doctrees docs build/docs
+	@echo "The documentation is in $(CURDIR)/build/docs/index.html"
+
 wheel: .venv-test/.tools  ## Build the source archive, and from it the wheel, into dist/
 	rm -rf dist
 	$(TOOLS)/python -m build
@@ -55,7 +59,7 @@ clean:  ## Remove all that was made here
 	@touch $@
 
 .venv-test/.tools: .venv-test/.pip pyproject.toml
-	$(TOOLS)/pip install --quiet --group test --group lint '.[notebook]'
+	$(TOOLS)/pip install --quiet --group test --group lint --group docs '.[notebook]'
 	@touch $@
 
 # A wheel of the version that is there already is installed only by force.

@@ -62,10 +62,11 @@ class Output(_Response):
 
     @property
     def text(self) -> str:
-        """The data of a text output, whatever JSON value the service sent for it."""
-        if isinstance(self.data, list):
-            return "".join(str(piece) for piece in self.data)
-        return "" if self.data is None else str(self.data)
+        """A text output, or the plain text of a display, whatever JSON value the service sent."""
+        data = self.data.get("text/plain") if isinstance(self.data, dict) else self.data
+        if isinstance(data, list):
+            return "".join(str(piece) for piece in data)
+        return "" if data is None else str(data)
 
     @property
     def bundle(self) -> MimeBundle:

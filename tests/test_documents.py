@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import re
+import shlex
 from functools import cache
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
+from tci_kernel.cli import app
+from tci_kernel.magics.cell import split
+from tci_kernel.magics.parse import arguments, words
 from tci_kernel.magics.verbs import VERBS
 from tci_kernel.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "tci_kernel"
+
+#: What users read: the pages, and what stands beside the code.
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+#: Variables that are read, and are no settings of the kernel.
+VARIABLES = {"TCI_CONFIG", "TCI_SERVE_TOKEN"}
 
 #: Where a path in a document may begin.
 FOLDERS = (ROOT, PACKAGE, PACKAGE / "transport")
@@ -68,3 +79,48 @@ def test_readme_has_every_verb() -> None:
     """The table of magics has each verb, and nothing else."""
     table = re.findall(r"^\| `%tci (\w+)", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
     assert sorted(table) == sorted(VERBS)
+
+
+def test_documentation_has_every_verb() -> None:
+    """The page on `%tci` has a section for each verb, and for nothing else."""
+    page = (ROOT / "docs" / "magics.md").read_text("utf-8")
+    assert sorted(re.findall(r"^## %tci (\w+)$", page, re.MULTILINE)) == sorted(VERBS)
+
+
+def name_of(page: Path) -> str:
+    """Return how a test calls a page."""
+    return str(page.relative_to(ROOT))
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """Return the samples of one language on a page."""
+    fence = rf"^```{language}\n(.+?)^```$"
+    return re.findall(fence, page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_a_page_names_settings_that_are_there(page: Path) -> None:
+    """Each variable on a page is a setting, or one of two that are not the kernel's."""
+    named = set(re.findall(r"\bTCI_[A-Z_]+\b", page.read_text("utf-8"))) - {"TCI_"}
+    assert named - VARIABLES <= {f"TCI_{name.upper()}" for name in Settings.model_fields}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_a_page_names_commands_that_are_there(page: Path) -> None:
+    """Each `tci-kernel` line of a page has a command, and options of that command."""
+    commands = get_command(app).commands
+    inline = re.findall(r"`(tci-kernel [^`…]+)`", page.read_text("utf-8"))
+    for line in [*inline, *"\n".join(blocks(page, "console")).splitlines()]:
+        program, *rest = shlex.split(line, comments=True) or [""]
+        if program == "tci-kernel" and rest:
+            known = {option for param in commands[rest[0]].params for option in param.opts}
+            assert {word for word in rest if word.startswith("--")} <= known | {"--help"}, line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_a_page_has_lines_that_can_be_done(page: Path) -> None:
+    """Each `%tci` line of a sample stands first in its cell, with a verb and what it needs."""
+    for code in blocks(page, "python"):
+        for line in split(code).magics:
+            name, *rest = words(line)
+            arguments(VERBS[name], rest)
