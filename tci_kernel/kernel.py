@@ -21,6 +21,7 @@ from jupyter_core.paths import jupyter_runtime_dir
 from zmq.eventloop.zmqstream import ZMQStream
 
 from tci_kernel.ahead import import_ahead
+from tci_kernel.history import History, is_sessions
 from tci_kernel.refusals import Refusals
 
 if TYPE_CHECKING:
@@ -103,6 +104,11 @@ class TCIKernel(Refusals):
 
         return Connection(self, StateFile(self._connection_file, Path(jupyter_runtime_dir())))
 
+    @cached_property
+    def history(self) -> History:
+        """What the user has run, in the file where a local kernel would keep it."""
+        return History(Path(self.parent.profile_dir.location), self.parent.config.HistoryManager)
+
     @property
     def _made_connection(self) -> Connection | None:
         return self.__dict__.get("connection")
@@ -171,12 +177,14 @@ class TCIKernel(Refusals):
     async def execute_request(self, stream: Any, ident: Any, parent: Any) -> None:
         """Run a cell; requests that a person did not make do not advance the count."""
         content = parent["content"]
-        silent = content.get("silent", False)
+        hidden = content.get("silent", False) or not content.get("store_history", True)
+        if not hidden:
+            self.history.add(parent["header"]["msg_id"], content.get("code"))
         if self.execution_count == 0:
             self._continue_count()
         count = self.execution_count
         await super().execute_request(stream, ident, parent)
-        if silent or not content.get("store_history", True):
+        if hidden:
             self.execution_count = count
 
     async def do_execute(
@@ -304,7 +312,9 @@ class TCIKernel(Refusals):
         return await self._ask("inspect", arguments) or nothing
 
     async def do_history(self, **query: Any) -> Content:
-        """Return the session's history."""
+        """Return what the user ran: the session tells of this kernel, a file of all before."""
+        if not is_sessions(query):
+            return await self.history.answer(query)
         return await self._ask("history", query) or {"status": "ok", "history": []}
 
     async def _ask(self, question: str, arguments: Content) -> Content | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from jupyter_client.session import DELIM
 
-from tci_kernel import magics
+from tci_kernel import history, magics
 from tci_kernel.begun import Begun
 from tci_kernel.channels import Channels, Incoming
 from tci_kernel.errors import LiveRefused, TCIError
@@ -135,16 +135,22 @@ class Relay:
             return False
         if kind == "execute_request" and aborting:
             return False
+        if kind == "history_request":
+            return history.is_sessions(self._content(raw))
         return not self._has_magics(kind, raw)
+
+    def _content(self, raw: Sequence[Any]) -> dict[str, Any]:
+        frames = [bytes(frame.bytes) for frame in raw]
+        content: dict[str, Any] = self._kernel.session.unpack(frames[frames.index(DELIM) + 5])
+        return content
 
     def _has_magics(self, kind: str, raw: Sequence[Any]) -> bool:
         """Tell whether a cell has `%tci` lines, or a question is about one."""
         if kind not in {"execute_request", "complete_request", "inspect_request"}:
             return False
-        frames = [bytes(frame.bytes) for frame in raw]
-        if not any(b"tci" in frame or b"%" in frame for frame in frames[-4:]):
+        if not any(word in bytes(frame.bytes) for frame in raw[-4:] for word in (b"tci", b"%")):
             return False
-        content = self._kernel.session.unpack(frames[frames.index(DELIM) + 5])
+        content = self._content(raw)
         if kind != "execute_request":
             return magics.line_at(content["code"], content["cursor_pos"]) is not None
         try:
@@ -244,6 +250,8 @@ class Relay:
             return
         if is_reply and message.msg_type == "execute_reply":
             self._note_cell(message)
+        elif message.msg_type == "execute_input":
+            self._note_begin(parent)
         begun = self._begun.get(parent)
         if begun is not None and message.channel != "stdin" and begun.hears(message):
             return
@@ -263,6 +271,12 @@ class Relay:
         asked = self._asked.get(("shell", message_id))
         if asked is not None and not asked.header["msg_type"].endswith("_request"):
             self._finished("shell", message_id)
+
+    def _note_begin(self, message_id: str) -> None:
+        """Put a cell into the user's history, unless a front end has sent it by itself."""
+        asked = self._asked.get(("shell", message_id))
+        if asked is not None and asked.content.get("store_history", True):
+            self._kernel.history.add(message_id, asked.content.get("code"))
 
     def _note_cell(self, message: Message) -> None:
         """Learn from a cell's reply: its number, and whether those behind it are aborted."""
