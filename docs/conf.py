@@ -9,7 +9,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))  # reference.py, which lies beside this file
 
 project = "TCI Python"
-author = copyright = "The tci-kernel developers"  # noqa: A001  the name that Sphinx reads
+copyright = "The tci-kernel developers"  # noqa: A001  the name that Sphinx reads
 version = release = version_of("tci-kernel")
 
 extensions = ["myst_parser", "reference"]
