@@ -1,11 +1,13 @@
 """Whole messages on the kernel's Jupyter sockets, as the bytes that they are.
 
-The relay hands messages on without packing them again: only the signature is this kernel's own.
+The relay hands messages on without packing them again: only the signature is this kernel's own,
+and on what the child says the Jupyter session.
 Whoever asked is remembered by channel and message id, because ids are unique on one channel only.
 """
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jupyter_client.session import DELIM
@@ -64,14 +66,14 @@ class Channels:
         self._askers.pop((channel, message_id), None)
 
     def send(self, message: Message) -> None:
-        """Send a message of the child to whom it concerns, unchanged."""
+        """Send a message of the child to whom it concerns, as one of this kernel's."""
+        frames = (self._header(message), *message.frames[1:])
         if message.channel == "iopub":
             topic = self._kernel._topic(message.msg_type)  # noqa: SLF001  the base class's seam
-            self._kernel.iopub_socket.send_multipart(self._signed([topic], message.frames))
+            self._kernel.iopub_socket.send_multipart(self._signed([topic], frames))
             return
         asked_on = "shell" if message.channel == "stdin" else message.channel
-        signed = self._signed(self._asker(asked_on, message), message.frames)
-        self._send_on(message.channel, signed)
+        self._send_on(message.channel, self._signed(self._asker(asked_on, message), frames))
 
     def reply(self, channel: str, incoming: Incoming, kind: str, content: dict[str, Any]) -> None:
         """Send a reply of this side's own to a front end's request."""
@@ -98,6 +100,14 @@ class Channels:
         session = str(message.parent_header.get("session", ""))
         identities = self._askers.get((channel, message.parent_id))
         return identities or [session.encode("utf-8", "replace")]
+
+    def _header(self, message: Message) -> bytes:
+        """Return the header of a child's message, all strings, with this kernel's Jupyter session.
+
+        JupyterLab drops messages when those of two sessions come close together.
+        """
+        header = {name: value for name, value in message.header.items() if isinstance(value, str)}
+        return json.dumps({**header, "session": self._session.session}).encode()
 
     def _signed(self, identities: list[bytes], frames: Frames) -> list[bytes]:
         return [*identities, DELIM, self._session.sign(list(frames[:4])), *frames]

@@ -49,6 +49,13 @@ def test_both_see_all_that_is_published(live: Notebook, other: Any) -> None:
     assert heard(live.client, others) == heard(other, others) == seen
 
 
+def test_all_messages_are_of_one_jupyter_session(live: Notebook) -> None:
+    """Who drops what comes of another session, as JupyterLab does, loses nothing."""
+    cells = [live.run("print('in the session'); 1"), live.run("%tci status")]
+    messages = [m for cell in cells for m in (cell.reply, *cell.messages)]
+    assert len({message["header"]["session"] for message in messages}) == 1
+
+
 def test_each_answers_its_own_questions(live: Notebook, other: Any) -> None:
     """`input()` asks the front end whose cell it is."""
     request = other.execute("input('other? ')")
