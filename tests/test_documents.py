@@ -124,3 +124,11 @@ def test_a_page_has_lines_that_can_be_done(page: Path) -> None:
         for line in split(code).magics:
             name, *rest = words(line)
             arguments(VERBS[name], rest)
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md"])
+def test_links_lead_to_files(document: str) -> None:
+    """Links and pictures of what stands beside the code exist; Sphinx checks those of the pages."""
+    text = (ROOT / document).read_text("utf-8")
+    links = {link.partition("#")[0] for link in re.findall(r"\]\(([^)]+)\)", text)}
+    assert [link for link in links if "://" not in link and not (ROOT / link).exists()] == []
