@@ -6,6 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tci_kernel import embedded, magics
+from tci_kernel.errors import SessionExpired
 from tci_kernel.transport.plain import Message, PlainTransport, Result
 
 if TYPE_CHECKING:
@@ -34,6 +35,21 @@ async def run_persons_cell(
     connection: Connection,
 ) -> AsyncIterator[Result]:
     """Yield what a person's cell gives; raises a `TCIError` where it could not be run."""
+    results = _results(code, execution_count, expressions, connection)
+    try:
+        async for result in results:
+            yield result
+    except SessionExpired:
+        connection.session.take_loss()  # the cell tells it
+        raise
+
+
+async def _results(
+    code: str,
+    execution_count: int,
+    expressions: dict[str, str],
+    connection: Connection,
+) -> AsyncIterator[Result]:
     session, context = connection.session, connection.context
     cell = magics.split(code)
     greeted = session.id is not None
@@ -51,6 +67,8 @@ async def run_persons_cell(
         if greeting is not None:
             yield _notice(greeting)
     if needed:
+        if loss := session.take_loss():
+            raise loss
         transport = await connection.open()
         for notice in connection.notices():
             yield _notice(notice)

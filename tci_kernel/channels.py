@@ -53,6 +53,8 @@ class Channels:
         """
         identities, frames = self._session.feed_identities(list(raw), copy=False)
         message = self._session.deserialize(frames, content=True, copy=False)
+        if not isinstance(message["content"], dict):
+            raise ValueError("The content of a message is no object.")  # noqa: TRY004  as above
         self.remember(channel, message["header"]["msg_id"], identities)
         whole = tuple(bytes(frame.bytes) for frame in frames[1:])
         return Incoming(identities, message["header"], message["content"], whole)

@@ -291,11 +291,15 @@ class Relay:
     # -- what this side says --
 
     def _cells(self) -> list[str]:
-        """Return the ids of the cells that are not finished, the oldest first."""
+        """Return the ids of a person's cells that are not finished, the oldest first.
+
+        What a front end runs by itself is none: nobody would see what is said there, and VS Code
+        takes it for the answer.
+        """
         asked = [
             message_id
             for (_, message_id), incoming in self._asked.items()
-            if incoming.header["msg_type"] == "execute_request"
+            if incoming.header["msg_type"] == "execute_request" and not _hidden(incoming.content)
         ]
         return [*self._begun, *asked]
 
@@ -319,6 +323,8 @@ class Relay:
         self._refusal = error if isinstance(error, LiveRefused) else None
         if self._session.id is not None:
             self._kernel.log.warning("The live transport has ended: %s", error)
+        if self._cells():
+            self._session.take_loss()  # they tell it
         for begun in self._begun.values():
             if not begun.finished.done():
                 begun.finished.set_exception(error)
@@ -346,3 +352,8 @@ class Relay:
         session, socket = self._kernel.session, self._kernel.iopub_socket
         topic = self._kernel._topic(kind)  # noqa: SLF001  the base class's seam
         session.send(socket, kind, content, parent={"header": parent}, ident=topic)
+
+
+def _hidden(content: dict[str, Any]) -> bool:
+    """Tell whether a front end sent a cell by itself."""
+    return bool(content.get("silent", False) or not content.get("store_history", True))

@@ -49,6 +49,7 @@ class Session:
         self.agent = ""
         self.acknowledged = 0
         self.fresh = False
+        self._loss: SessionExpired | None = None
         self._remembered = remembered
         self._turn = asyncio.Lock()
         self._under_way: asyncio.Task[Execution] | None = None
@@ -118,9 +119,10 @@ class Session:
             execution = await self.client.execute(
                 code, self.id, files, timeout=timeout, on_sent=sent.set, retries=retries
             )
-        except SessionExpired:
+        except SessionExpired as error:
             if turn is self._turn and within in {None, self.id}:
                 self.forget()
+                self._loss = error
             raise
         finally:
             turn.release()
@@ -188,6 +190,14 @@ class Session:
     def hand_over(self, seconds: float) -> None:
         """Leave the session to the next kernel that the same parent soon starts in this folder."""
         self._remembered.hand_over(seconds)
+
+    def take_loss(self) -> SessionExpired | None:
+        """Return the end that the session was found to have come to, once.
+
+        What a front end asks by itself may find it: then a person is still to be told.
+        """
+        loss, self._loss = self._loss, None
+        return loss
 
     def warning(self) -> str | None:
         """Return a sentence about the near end of the session, once for each mark passed."""

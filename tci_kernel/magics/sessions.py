@@ -35,6 +35,7 @@ async def new(arguments: Arguments, context: Context) -> AsyncGenerator[Display,
     del arguments
     session = context.session
     old, owned = session.id, session.owned
+    session.take_loss()  # whoever asks for another one need not be told
     if old is None:
         yield Display(sentence("There is no session yet: the next cell makes one."))
         return

@@ -1,0 +1,204 @@
+"""VS Code without a Jupyter server: how it starts, asks, interrupts and ends a kernel by itself."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jupyter_client.blocking import BlockingKernelClient
+from jupyter_client.connect import write_connection_file
+from jupyter_client.kernelspec import get_kernel_spec
+from jupyter_core.paths import jupyter_runtime_dir
+
+from conftest import END_SESSION, Server, environment, wait_until
+from notebooks import DEADLINE, Notebook
+from scripted_service import serving, success
+
+#: What VS Code runs before a person's first cell, the start-up commands of a user among it.
+START_UP = (Path(__file__).parent / "node" / "code" / "start_up.ipy").read_text().split("# ---\n")
+#: VS Code waits so long for the end of a process that it has sent SIGTERM.
+PATIENCE = 2.0
+
+
+class RawLaunch(Notebook):
+    """A kernel that the test starts by itself, from the kernelspec's own words, as VS Code does."""
+
+    def __init__(self, folder: Path, env: dict[str, str]) -> None:
+        self.folder = folder
+        Path(jupyter_runtime_dir()).mkdir(parents=True, exist_ok=True)
+        name = f"kernel-v3-{os.getpid()}-{time.monotonic_ns()}.json"
+        file, _ = write_connection_file(str(Path(jupyter_runtime_dir()) / name))
+        _, *arguments = get_kernel_spec("tci_python").argv
+        argv = [sys.executable, *(a.replace("{connection_file}", file) for a in arguments)]
+        inherited = {key: value for key, value in os.environ.items() if key != "JPY_PARENT_PID"}
+        self.process = subprocess.Popen(argv, cwd=folder, env={**inherited, **env})
+        self.client = BlockingKernelClient(connection_file=file)
+        self.client.load_connection_file()
+        self.client.start_channels()
+        self.client.wait_for_ready(timeout=DEADLINE)  # asks kernel_info until it is answered
+        self.file = Path(file)
+
+    def start_up(self) -> list[str]:
+        """Ask all that VS Code asks of a new kernel; return the statuses of the replies."""
+        self.command("kernel_info_request", {})
+        self.ask("kernel_info")
+        cells = [self.run(code, store_history=False, stop_on_error=False) for code in START_UP]
+        completed = self.ask("complete", code="__file__.", cursor_pos=9)
+        return [*(cell.status for cell in cells), completed["status"]]
+
+    def run_cell(self, code: str) -> Any:
+        """Run a person's cell as VS Code does."""
+        return self.run(code, stop_on_error=False)
+
+    def terminate(self) -> None:
+        """Do what VS Code does on restart and close: no shutdown_request, only a signal."""
+        self.client.stop_channels()
+        self.process.send_signal(signal.SIGTERM)
+
+    def close(self) -> None:
+        """End the kernel if it still runs."""
+        self.client.stop_channels()
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        self.process.wait(DEADLINE)
+        self.file.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def launch(tmp_path: Path, shared_server: Server) -> Iterator[Callable[..., RawLaunch]]:
+    """Launch kernels in one folder, by default on the shared server; end all after the test."""
+    before = shared_server.sessions()
+    with contextlib.ExitStack() as stack:
+
+        def launch_one(**env: str) -> RawLaunch:
+            env = {**environment(shared_server, tmp_path, "live"), **env}
+            return stack.enter_context(contextlib.closing(RawLaunch(tmp_path, env)))
+
+        yield launch_one
+    shared_server.end_sessions(but=before)
+
+
+def test_start_up_asks_nothing_of_the_service(launch: Callable[..., RawLaunch]) -> None:
+    """All that VS Code asks before the first cell is answered here; the first cell is [1]."""
+    with serving(success()) as service:
+        kernel = launch(TCI_BASE_URL=service.url, TCI_TRANSPORT="plain")
+        assert kernel.start_up() == ["ok"] * (len(START_UP) + 1)
+        assert service.requests == []
+        assert kernel.run_cell("1").count == 1
+
+
+def test_an_interrupt_is_answered_to_its_idle(launch: Callable[..., RawLaunch]) -> None:
+    """VS Code waits for reply and idle of the interrupt_request, then for the cell's end."""
+    kernel = launch()
+    kernel.start_up()
+    for _ in ("in the first cell", "in a later one"):
+        cell = kernel.send("print('on', flush=True)\nimport time; time.sleep(60)")
+        kernel.wait_for(cell, "stream")
+        interrupt = kernel.tell("interrupt_request", {}, channel="control")
+        assert kernel.client.get_control_msg(timeout=5)["content"] == {"status": "ok"}
+        kernel.heard(interrupt, deadline=10)
+        assert kernel.finish(cell, deadline=10).error == "KeyboardInterrupt"
+    assert kernel.run_cell("'well'").result == "'well'"
+
+
+def test_a_restart_takes_over_while_the_old_kernel_ends(
+    launch: Callable[..., RawLaunch], shared_server: Server
+) -> None:
+    """SIGTERM in the middle of a cell and a new kernel at once: the same session, emptied."""
+    old = launch()
+    old.start_up()
+    old.run_cell("x = 1; open('kept', 'w').write('kept')")
+    sessions = set(shared_server.sessions())
+    old.wait_for(old.send("print('on', flush=True)\nwhile True: pass"), "stream")
+    old.terminate()
+    new = launch()
+    began = time.monotonic()
+    assert old.process.wait(DEADLINE) == 0
+    assert time.monotonic() - began < PATIENCE
+    assert new.start_up() == ["ok"] * (len(START_UP) + 1)
+    cell = new.run_cell("open('kept').read(), 'x' in globals()")
+    assert (cell.result, cell.count) == ("('kept', False)", 1)
+    assert set(shared_server.sessions()) == sessions
+
+
+def test_a_kernel_without_a_session_ends_at_once(launch: Callable[..., RawLaunch]) -> None:
+    """A notebook that was only looked at leaves no process behind."""
+    kernel = launch()
+    kernel.start_up()
+    kernel.terminate()
+    assert kernel.process.wait(PATIENCE) == 0
+
+
+def test_hidden_requests_touch_no_local_file(launch: Callable[..., RawLaunch]) -> None:
+    """A `%tci` line in what VS Code sends by itself uploads nothing; local paths do no harm."""
+    kernel = launch()
+    (kernel.folder / "local.txt").write_text("local")
+    for hidden in ("without a session", "in one"):
+        path = f"__vsc_ipynb_file__ = {str(kernel.folder / 'local.txt')!r}"
+        assert kernel.run(path, store_history=False).status == "ok", hidden
+        kernel.run("%tci upload local.txt", store_history=False)
+        cell = kernel.run_cell("import os; os.path.exists('local.txt')")
+        assert cell.result == "False", hidden
+    assert (kernel.folder / "local.txt").read_text() == "local"
+
+
+def test_the_near_end_is_told_to_a_person(
+    launch: Callable[..., RawLaunch], make_server: Callable[..., Server]
+) -> None:
+    """The warning waits for a person's cell: the variables view would take it for an error."""
+    server = make_server(lifetime=10.05)
+    kernel = launch(TCI_BASE_URL=server.url)
+    assert "ends in about 10 min" not in kernel.run_cell("1").stderr
+    [session] = server.sessions().values()
+    end = datetime.fromisoformat(session["expires_at"].replace("Z", "+00:00"))
+    wait_until(lambda: end - datetime.now(timezone.utc) < timedelta(minutes=10))
+    assert kernel.run("1", store_history=False).stderr == ""
+    assert "ends in about 10 min" in kernel.run_cell("1").stderr
+
+
+@pytest.mark.parametrize("transport", ["plain", "live"])
+def test_a_loss_that_a_hidden_request_meets_is_told_to_a_person(
+    launch: Callable[..., RawLaunch], shared_server: Server, transport: str
+) -> None:
+    """The next cell says that the session is gone; it does not run in an empty namespace."""
+    before = set(shared_server.sessions())
+    kernel = launch(TCI_TRANSPORT=transport)
+    kernel.run_cell("x = 1")
+    [session_id] = set(shared_server.sessions()) - before
+    shared_server.post(END_SESSION, session_id)
+    kernel.run("x", store_history=False)
+    lost = kernel.run_cell("y = 1")
+    assert lost.error == "SessionExpired"
+    assert kernel.run_cell("'x' in globals(), 'y' in globals()").result == "(False, False)"
+
+
+def test_discovery_starts_nothing(runtime_dir: Path) -> None:
+    """VS Code takes the command for an interpreter: it is refused at once, with code 2."""
+    script = Path(sys.executable).with_name("tci-kernel")
+    began = time.monotonic()
+    done = subprocess.run([script, "-I", "a.py", "b.py"], capture_output=True, check=False)
+    assert done.returncode == 2
+    assert time.monotonic() - began < 5
+    assert not list(runtime_dir.iterdir())
+
+
+def test_install_makes_what_vscode_shows(tmp_path: Path) -> None:
+    """A full path to the interpreter, the language, and no debugger that may not be there."""
+    command = [sys.executable, "-m", "tci_kernel", "install", "--prefix", str(tmp_path)]
+    subprocess.run(command, check=True, capture_output=True)
+    [file] = tmp_path.rglob("kernel.json")
+    spec = json.loads(file.read_text())
+    assert Path(spec["argv"][0]).is_absolute()
+    assert (spec["language"], spec["interrupt_mode"]) == ("python", "message")
+    assert "debugger" not in spec["metadata"]
+    assert not file.parent.name.startswith("python")
