@@ -42,6 +42,7 @@ class Process:
         self.kernel_info: JSONObject | None = None
         self.iopub_heard = False
         self.pings: set[str] = set()
+        self.family: list[int] = []
         self.last_words = b""
         self.replies = b""
         self.address = os.path.join(folder, str(generation))
@@ -145,12 +146,16 @@ class Process:
         with contextlib.suppress(OSError):
             os.killpg(self.popen.pid, signum)
 
+    def note_family(self) -> None:
+        """Remember what is below the child; nothing is any more once it has ended."""
+        self.family = descendants(self.popen.pid) or self.family
+
     def kill(self) -> None:
         """End the child and everything below it."""
-        family = descendants(self.popen.pid)
+        self.note_family()
         for signum, patience in ((signal.SIGTERM, 0.2), (signal.SIGKILL, 5)):
             self.signal(signum)
-            for pid in family:
+            for pid in self.family:
                 with contextlib.suppress(OSError):
                     os.kill(pid, signum)
             with contextlib.suppress(subprocess.TimeoutExpired):

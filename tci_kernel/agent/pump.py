@@ -273,6 +273,7 @@ class Pump(threading.Thread):
         """Let the child run its exit functions, if it is idle and so can listen."""
         if self.state != "ready" or self.conversation.ledger.asked:
             return
+        self.process.note_family()
         header = json.dumps(new_header("shutdown_request", "")).encode()
         self.process.send("control", [header, b"{}", b"{}", b'{"restart": true}'])
         with contextlib.suppress(subprocess.TimeoutExpired):
