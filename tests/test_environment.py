@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import stat
 import subprocess
 import sys
@@ -85,6 +86,12 @@ def test_probe_of_another_program_says_what_it_said(tmp_path: Path) -> None:
     program.chmod(0o755)
     with pytest.raises(NotConfigured, match="I am a teapot"):
         Interpreter.probe(program)
+
+
+def test_probe_of_a_silent_program_tells_its_status() -> None:
+    """A program that fails without a word is no reason to show what it was to run."""
+    with pytest.raises(NotConfigured, match="it ended with status 1"):
+        Interpreter.probe(Path(shutil.which("false") or ""))
 
 
 def test_probe_of_a_python_without_ipykernel_says_how_to_install_it(tmp_path: Path) -> None:

@@ -209,7 +209,7 @@ def _report(path: Path) -> dict[str, Any]:
         report: dict[str, Any] = json.loads(answer.stdout)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         raise NotConfigured(
-            f"{path} cannot be used as the interpreter of sessions: {_last_line(error)}. Nothing "
+            f"{path} cannot be used as the interpreter of sessions: {_reason(error)}. Nothing "
             "has run. Give the path of a Python 3.10 or later that has ipykernel."
         ) from None
     if not report["ipykernel"]:
@@ -220,6 +220,13 @@ def _report(path: Path) -> dict[str, Any]:
     return report
 
 
-def _last_line(error: Exception) -> str:
-    said = getattr(error, "stderr", None) or str(error)
-    return said.strip().splitlines()[-1].rstrip(".")
+def _reason(error: Exception) -> str:
+    """Return why a program is no interpreter; not its command, which holds the whole probe."""
+    match error:
+        case subprocess.CalledProcessError():
+            said = error.stderr.strip() or f"it ended with status {error.returncode}"
+        case subprocess.TimeoutExpired():
+            said = f"it did not answer within {_TIMEOUT:.0f} seconds"
+        case _:
+            said = str(error)
+    return said.splitlines()[-1].rstrip(".")
