@@ -100,6 +100,8 @@ class Connection:
         hello, notice = await install.start(partial(relay.start, count), self.session)
         if self.session.fresh and not hello.fresh:
             await relay.restart()
+        if hello.fresh or self.session.fresh:
+            relay.set_up(self._kernel.start_up.codes)
         self.session.remember(fresh=False)
         self.relay, self._plain, self._refusal = relay, None, ""
         self._notices += [notice] if notice else []

@@ -23,6 +23,7 @@ from zmq.eventloop.zmqstream import ZMQStream
 from tci_kernel.ahead import import_ahead
 from tci_kernel.history import History, is_sessions
 from tci_kernel.refusals import Refusals
+from tci_kernel.startup import StartUp
 
 if TYPE_CHECKING:
     from tci_kernel.connection import Connection
@@ -63,6 +64,7 @@ class TCIKernel(Refusals):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.execution_count: int = 0
+        self.start_up = StartUp()
         self._cell: asyncio.Task[Content] | None = None
         self._parent_process = os.getppid()
         self._connection_file = Path(self.parent.connection_file)
@@ -199,8 +201,12 @@ class TCIKernel(Refusals):
         cell_id: Any = None,
     ) -> Content:
         """Return the content of the execute_reply, having published the cell's outputs."""
-        del allow_stdin, cell_meta, cell_id
+        del cell_meta, cell_id
         hidden = silent or not store_history
+        if hidden and self._made_connection is None and not self._left_state():
+            if allow_stdin:  # VS Code's questions from the background may not ask
+                self.start_up.put_off(code)
+            return self._reply(None)  # no session that could be asked, and only a cell makes one
         self._cell = asyncio.create_task(self._run(code, hidden, silent, user_expressions or {}))
         try:
             return await self._cell
@@ -213,8 +219,6 @@ class TCIKernel(Refusals):
         self, code: str, hidden: bool, silent: bool, user_expressions: dict[str, str]
     ) -> Content:
         """Run a cell, publish what it gives as it comes, and return the reply."""
-        if hidden and self._made_connection is None and not self._left_state():
-            return self._reply(None)  # no session that could be asked, and only a cell makes one
         from tci_kernel import cell  # noqa: PLC0415
 
         connection, count = self.connection, self.execution_count

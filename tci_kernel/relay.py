@@ -197,7 +197,14 @@ class Relay:
         if execution_count <= self._count:
             return
         self._count = execution_count
-        code = _SKIP.format(count=execution_count + 1)
+        self._run_unseen(_SKIP.format(count=execution_count + 1))
+
+    def set_up(self, codes: Sequence[str]) -> None:
+        """Run what a front end has set up before there was a child; the next cell waits for it."""
+        for code in codes:
+            self._run_unseen(code)
+
+    def _run_unseen(self, code: str) -> None:
         content = {"code": code, "silent": True, "store_history": False, "user_expressions": {}}
         header = self._kernel.session.msg_header("execute_request")
         self._internal.add(header["msg_id"])

@@ -131,6 +131,16 @@ def test_a_restart_takes_over_while_the_old_kernel_ends(
     assert set(shared_server.sessions()) == sessions
 
 
+def test_what_was_set_up_before_is_there(launch: Callable[..., RawLaunch]) -> None:
+    """The start-up code has run when the first cell of a session runs; questions have not."""
+    kernel = launch()
+    kernel.start_up()
+    kernel.run("question = 1", store_history=False, allow_stdin=False)
+    for new in ("", "%tci new\n"):
+        cell = kernel.run_cell(f"{new}import vscode_tests; 'question' in globals()")
+        assert (cell.status, cell.result) == ("ok", "False"), new
+
+
 def test_a_kernel_without_a_session_ends_at_once(launch: Callable[..., RawLaunch]) -> None:
     """A notebook that was only looked at leaves no process behind."""
     kernel = launch()
