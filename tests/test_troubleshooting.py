@@ -17,16 +17,16 @@ ROOT = Path(__file__).parent.parent
 #: The errors of the tree, by their names; `FrameError` and its kind live beside the wire.
 TREE = set(re.findall(r"^[ │├└─]*(\w+)", (errors.__doc__ or "").split("\n\n")[1], re.MULTILINE))
 
-#: What else a person may see: of the server, of Jupyter, and the kernel's own notices.
-OTHERS = {"Refused", "SandboxUnavailable", "StartFailed", "DeadKernelError"}
-OTHERS |= {"StdinNotImplementedError", "TCI"}
+#: What else a person may see: what the server answers, errors of the session, the kernel's notices.
+OTHERS = {"HTTP 400", "HTTP 413", "HTTP 429", "HTTP 503", "SandboxUnavailable"}
+OTHERS |= {"DeadKernelError", "StdinNotImplementedError", "TCI"}
 
 
 @cache
 def headings() -> list[tuple[str, str]]:
     """Return the errors that the page explains: the name, and how the text begins."""
     page = (ROOT / "docs" / "troubleshooting.md").read_text("utf-8")
-    found = re.findall(r"^### (\w+): (.+)$", page, re.MULTILINE)
+    found = re.findall(r"^### (\w+(?: \d+)?): (.+)$", page, re.MULTILINE)
     return [(name, text.removesuffix("…").rstrip()) for name, text in found]
 
 
