@@ -107,7 +107,7 @@ def _failure(answer: Answer, envelope: Envelope | None, session_id: str | None) 
     gone = says_so and bool(_GONE.search(reported))
     gone |= status in {404, 410} and envelope is not None
     if gone and session_id is not None and status != HTTPStatus.TOO_MANY_REQUESTS:
-        cause = said.split(". ")[0]  # what follows is advice to who writes requests
+        cause = said.split(". ", maxsplit=1)[0]  # what follows is advice to who writes requests
         return SessionExpired(
             f"The session {session_id} has ended ({cause}). Its variables and files are gone. "
             "Run again to start a new session, from the first cell."

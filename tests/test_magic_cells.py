@@ -41,15 +41,21 @@ def test_a_magic_waits_for_the_cell_before_it(live: Notebook, folder: Path) -> N
 
 def test_a_failing_magic_aborts_the_queue(live: Notebook) -> None:
     """What was queued behind a wrong `%tci` line does not run."""
-    live.run("ran = []")
-    queued = [live.send("%tci nonsense"), live.send("ran.append(1)"), live.send("%tci status")]
-    assert [live.finish(request).status for request in queued] == ["error", "aborted", "aborted"]
+    cells = [
+        "ran = []; import time; time.sleep(1)",
+        "%tci nonsense",
+        "ran.append(1)",
+        "%tci status",
+    ]
+    queued = [live.send(code) for code in cells]
+    statuses = [live.finish(request).status for request in queued]
+    assert statuses == ["ok", "error", "aborted", "aborted"]
     assert live.run("ran").result == "[]"
 
 
 def test_a_failing_cell_aborts_a_queued_magic(live: Notebook) -> None:
     """A `%tci` cell behind a failure of the session does not run."""
-    queued = [live.send("import time; time.sleep(0.3); 1/0"), live.send("%tci status")]
+    queued = [live.send("import time; time.sleep(1); 1/0"), live.send("%tci status")]
     assert [live.finish(request).status for request in queued] == ["error", "aborted"]
     assert live.run("%tci status").status == "ok"
 
