@@ -9,6 +9,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))  # reference.py, which lies beside this file
 
 project = "TCI Python"
+author = ""  # the copyright says it
 copyright = "The tci-kernel developers"  # noqa: A001  the name that Sphinx reads
 version = release = version_of("tci-kernel")
 
