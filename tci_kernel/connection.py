@@ -150,10 +150,10 @@ class Connection:
             await self.session.end(timeout)
             return
         grace = self.session.client.settings.handover_timeout
+        self.session.hand_over(grace)  # first: the next kernel may have been started already
         with contextlib.suppress(TCIError, asyncio.TimeoutError):
             ending = self.relay.end(delay=grace, exit_session=self.session.owned)
             await asyncio.wait_for(ending, timeout)
-        self.session.hand_over(grace)
 
 
 def _left_behind(not_moved: dict[str, str]) -> str:

@@ -21,6 +21,7 @@ from jupyter_client.kernelspec import get_kernel_spec
 from jupyter_core.paths import jupyter_runtime_dir
 
 from conftest import END_SESSION, Server, environment, wait_until
+from fault_proxy import faulting
 from notebooks import DEADLINE, Notebook
 from scripted_service import serving, success
 
@@ -129,6 +130,23 @@ def test_a_restart_takes_over_while_the_old_kernel_ends(
     cell = new.run_cell("open('kept').read(), 'x' in globals()")
     assert (cell.result, cell.count) == ("('kept', False)", 1)
     assert set(shared_server.sessions()) == sessions
+
+
+def test_a_restart_takes_over_before_the_old_kernel_is_heard(
+    launch: Callable[..., RawLaunch], shared_server: Server
+) -> None:
+    """A network that is slow just then leaves the session to the new kernel all the same."""
+    with faulting(shared_server.url) as proxy:
+        old = launch(TCI_BASE_URL=proxy.url)
+        old.run_cell("open('kept', 'w').write('kept')")
+        with proxy.gone(silent=True):
+            old.terminate()
+            new = launch(TCI_BASE_URL=proxy.url)
+            cell = new.send("open('kept').read()")
+            new.wait_for(cell, "execute_input")
+            old.process.wait(DEADLINE)
+        assert new.finish(cell).result == "'kept'"
+        new.close()
 
 
 def test_what_was_set_up_before_is_there(launch: Callable[..., RawLaunch]) -> None:
