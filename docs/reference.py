@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from typer.main import get_command
 
-from tci_kernel import client, errors
+from tci_kernel import api, client, errors
 from tci_kernel.cli import app
 from tci_kernel.magics.verbs import VERBS
 from tci_kernel.settings import Settings
@@ -81,12 +81,19 @@ def functions() -> str:
     )
 
 
+def models() -> str:
+    """Return a section for each model of what goes to a service and comes from it."""
+    shown = (api.ExecuteResponse, api.Execution, api.Output, api.File, api.SessionInfo)
+    return "\n\n".join(_model(model) for model in shown)
+
+
 PARTS = {
     "settings": settings,
     "commands": commands,
     "verbs": verbs,
     "tree": tree,
     "functions": functions,
+    "models": models,
 }
 
 
@@ -119,6 +126,18 @@ def _kinds() -> Iterator[type]:
         kind = getattr(errors, name, None) or getattr(frames, name, None)
         if isinstance(kind, type):
             yield kind
+
+
+def _model(model: type) -> str:
+    """Return a model's section: what it is, its fields, and what it makes of them."""
+    lines = [f"* `{name}: {kind}`" for name, kind in inspect.get_annotations(model).items()]
+    lines += [
+        f"* `{name}`: {_text(member)}"
+        for name, member in vars(model).items()
+        if isinstance(member, property)
+    ]
+    fields = "\n".join(lines)
+    return f"## {model.__name__}\n\n{_text(model)}\n\n{fields}"
 
 
 def _signature(function: Callable[..., Any]) -> str:
