@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from tci_kernel.transport.plain import Result
 
 #: What this kernel answers itself although a child is there, on either channel.
-_ANSWERED_HERE = frozenset({"connect_request", "interrupt_request", "shutdown_request"})
+#: Whether an input is complete is asked at each Enter, and needs no session to be known.
+_ANSWERED_HERE = frozenset(
+    {"connect_request", "interrupt_request", "is_complete_request", "shutdown_request"}
+)
 
 #: The user is told that a cell does not heed an interrupt after so many seconds.
 _PATIENCE = 10.0
@@ -60,6 +63,7 @@ class Relay:
         self._live = LiveTransport(session, self._deliver, self._notify, self._ended)
         self._open = False
         self._interrupted = False
+        self._told_busy = ""
         self._asked: dict[tuple[str, str], Incoming] = {}
         self._begun: dict[str, Begun] = {}
         self._internal: set[str] = set()
@@ -166,8 +170,19 @@ class Relay:
             self._kernel.log.exception("A message on %s that nobody could have sent.", channel)
             return
         if channel != "stdin":
+            if incoming.header["msg_type"] == "execute_request" and not self.working:
+                self._tell_busy(incoming.header)
             self._asked[channel, incoming.header["msg_id"]] = incoming
         self._live.pass_on(channel, incoming.frames)
+
+    def _tell_busy(self, header: dict[str, Any]) -> None:
+        """Say that a cell begins without waiting for the session to say so.
+
+        A console that hears of no cell within 50 ms takes the last idle for this cell's, and from
+        then on shows neither its output nor its questions.
+        """
+        self._told_busy = header["msg_id"]
+        self._publish("status", {"execution_state": "busy"}, header)
 
     async def quiet(self) -> bool:
         """Wait until the child has finished its cells; False if one failed that aborts others."""
@@ -261,6 +276,9 @@ class Relay:
             self._note_begin(parent)
         begun = self._begun.get(parent)
         if begun is not None and message.channel != "stdin" and begun.hears(message):
+            return
+        if message.is_busy and parent == self._told_busy:
+            self._told_busy = ""
             return
         self._channels.send(message)
         if is_reply:

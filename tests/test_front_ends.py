@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from queue import Empty
 from typing import Any
 
 import pytest
 
+from conftest import Server
 from notebooks import DEADLINE, Cell, Notebook
 
 
@@ -83,6 +85,22 @@ def test_a_front_end_that_leaves_takes_nothing_along(live: Notebook) -> None:
         request = client.execute("import time; time.sleep(0.5); left = 'done'")
         live.wait_for(request, "execute_input")
     assert live.run("left").result == "'done'"
+
+
+def test_a_cell_is_busy_before_the_session_says_so(live: Notebook, shared_server: Server) -> None:
+    """A console asks whether its input is complete, and then waits 50 ms for the cell to begin."""
+    live.run("1")
+    shared_server.process.send_signal(signal.SIGSTOP)
+    try:
+        assert live.ask("is_complete", code="for x in y:")["indent"] == "    "
+        request = live.send("'later'")
+        status = live.wait_for(request, "status", deadline=10)
+    finally:
+        shared_server.process.send_signal(signal.SIGCONT)
+    assert status["content"] == {"execution_state": "busy"}
+    cell = live.finish(request)
+    assert cell.result == "'later'"
+    assert not cell.contents("status")  # it is not said again
 
 
 def test_displays_are_updated_by_their_id(live: Notebook) -> None:

@@ -127,6 +127,11 @@ class Message:
         return self.msg_type == "status" and self.content.get("execution_state") == "idle"
 
     @property
+    def is_busy(self) -> bool:
+        """Whether this says that the child begins with a request."""
+        return self.msg_type == "status" and self.content.get("execution_state") == "busy"
+
+    @property
     def execution_count(self) -> int | None:
         """The number of the cell, if the content has one that can be."""
         count = self.content.get("execution_count")
