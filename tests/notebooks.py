@@ -79,8 +79,10 @@ class Cell:
 class Notebook:
     """One kernel and one client."""
 
-    def __init__(self, folder: Path, env: dict[str, str], kernel_name: str = "tci_python") -> None:
-        self.manager = KernelManager(kernel_name=kernel_name)
+    def __init__(
+        self, folder: Path, env: dict[str, str], kernel_name: str = "tci_python", **options: Any
+    ) -> None:
+        self.manager = KernelManager(kernel_name=kernel_name, **options)
         self.folder = folder
         self.env = {**os.environ, **env}
         self.manager.start_kernel(env=self.env, cwd=str(folder))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 from queue import Empty
 from typing import Any
 
 import pytest
+from jupyter_client import KernelManager
 
-from conftest import Server
+from conftest import Server, environment
 from notebooks import DEADLINE, Cell, Notebook
 
 
@@ -101,6 +104,19 @@ def test_a_cell_is_busy_before_the_session_says_so(live: Notebook, shared_server
     cell = live.finish(request)
     assert cell.result == "'later'"
     assert not cell.contents("status")  # it is not said again
+
+
+@pytest.mark.skipif(
+    not hasattr(KernelManager, "transport_encryption"), reason="jupyter_client does not encrypt"
+)
+def test_a_front_end_can_encrypt_its_sockets(shared_server: Server, tmp_path: Path) -> None:
+    """Where Jupyter is told to encrypt, the kernel starts, runs cells and asks questions."""
+    env = environment(shared_server, tmp_path, "live")
+    with closing(Notebook(tmp_path, env, transport_encryption="required")) as notebook:
+        request = notebook.send("input('who? ')")
+        assert notebook.answer("me")["prompt"] == "who? "
+        assert notebook.finish(request).result == "'me'"
+        assert notebook.manager.curve_publickey
 
 
 def test_displays_are_updated_by_their_id(live: Notebook) -> None:
