@@ -176,10 +176,11 @@ def runtime_dir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         monkeypatch.setenv("TCI_RUNTIME_DIR", folder)
         monkeypatch.setenv("TCI_SERVER_IDLE", "30")
         yield Path(folder)
-        _end_servers(Path(folder))
+        end_servers(Path(folder))
 
 
-def _end_servers(folder: Path) -> None:
+def end_servers(folder: Path) -> None:
+    """End the embedded servers whose sockets lie in a folder."""
     from tci_kernel.serverinfo import ServerInfo
 
     for file in folder.glob("*.info"):

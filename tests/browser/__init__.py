@@ -1,0 +1,1 @@
+"""What a user sees and does in JupyterLab and Notebook: real ones, in a real browser."""

@@ -1,0 +1,46 @@
+"""Kernels that restart, are killed, or are left by their page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import expect
+
+from browser.jupyter import Jupyter
+from browser.notebook import Notebook
+
+both_kernels = pytest.mark.parametrize("kernel", ["tci_python", "python3"])
+
+
+def test_a_restart_keeps_files(notebook: Notebook) -> None:
+    """After a restart variables are gone, files are there, and the count begins anew."""
+    notebook.run("import pathlib\nkept = pathlib.Path('kept.txt').write_text('kept')")
+    notebook.restart()
+    cell = notebook.run("import os\nprint('kept' in globals(), os.listdir())")
+    cell.shows("False ['kept.txt']")
+    expect(cell.prompt).to_have_text("[1]:")
+
+
+def test_restart_and_run_all(notebook: Notebook) -> None:
+    """All cells run again, in their order, on a fresh kernel."""
+    notebook.restart("Restart the kernel and run all cells")
+    expect(notebook.cell(0).prompt).to_have_text("[1]:")
+    expect(notebook.cell(1).prompt).to_have_text("[2]:")
+    notebook.cell(1).shows("True ['kept.txt']")
+
+
+@both_kernels
+def test_a_killed_kernel_is_told_and_survived(
+    open_notebook: Callable[..., Notebook], jupyter: Jupyter, kernel: str
+) -> None:
+    """JupyterLab says that the kernel has died and was started again, and the next cell runs."""
+    notebook = open_notebook(f"killed-{kernel}", kernel)
+    notebook.run("x = 'kept'")
+    jupyter.kernel_process(f"killed-{kernel}.ipynb").kill()
+    dialog = notebook.page.locator(".jp-Dialog")
+    expect(dialog).to_contain_text("Kernel Restarting")
+    expect(dialog).to_contain_text("appears to have died. It will restart automatically.")
+    dialog.get_by_role("button", name="Ok").click()
+    notebook.is_idle()
+    notebook.run("globals().get('x', 'lost')").shows("kept" if kernel == "tci_python" else "lost")

@@ -1,0 +1,44 @@
+"""Pages come and go; the kernel stays. What `python3` does is the yardstick: both are tried."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import expect
+
+from browser.jupyter import Jupyter
+from browser.notebook import Notebook
+from conftest import wait_until
+
+pytestmark = pytest.mark.parametrize("kernel", ["tci_python", "python3"])
+
+
+def test_a_page_is_reloaded_while_a_cell_runs(
+    open_notebook: Callable[..., Notebook], jupyter: Jupyter, kernel: str
+) -> None:
+    """The cell runs on to its end, though JupyterLab shows no more of it, and the next one runs."""
+    notebook = open_notebook(f"reloaded-{kernel}", kernel)
+    cell = notebook.send(
+        "import time\nfor step in range(40):\n    print('step', step, flush=True); time.sleep(0.1)"
+    )
+    cell.shows("step 3")
+    notebook.page.keyboard.press("Control+s")
+    file = jupyter.folder / f"reloaded-{kernel}.ipynb"
+    wait_until(lambda: "step 3" in file.read_text())
+    notebook.reload()
+    notebook.cell(0).shows("step 3")
+    notebook.run("print('after', step)").shows("after 39")
+
+
+def test_two_tabs_share_a_kernel(open_notebook: Callable[..., Notebook], kernel: str) -> None:
+    """Cells of both tabs run in one namespace with one count; a widget moves in both."""
+    first = open_notebook(f"shared-{kernel}", kernel)
+    first.run("import ipywidgets; slider = ipywidgets.IntSlider(3); slider")
+    second = open_notebook(f"shared-{kernel}", kernel)
+    here = second.run("slider.value += 1; slider")
+    expect(here.prompt).to_have_text("[2]:")
+    for place in (first.cell(0), here):
+        expect(place.outputs.locator(".widget-readout")).to_have_text("4")
+    first.page.bring_to_front()
+    first.run("slider.value").shows("4")
