@@ -19,6 +19,7 @@ from typing import Any
 
 from tci_kernel.errors import NotConfigured
 from tci_kernel.server import pip_configuration
+from tci_kernel.server.home import furnish
 
 _PROBE = Path(__file__).with_name("probe.py")
 _TIMEOUT = 60.0
@@ -131,6 +132,7 @@ def make_folder(root: Path, interpreter: Interpreter) -> Folder:
     for path in (folder.work, folder.home, folder.tmp, folder.run):
         path.mkdir(mode=0o700)
     _make_python(folder, interpreter)
+    furnish(folder.home, interpreter)
     pip_configuration.write(folder.pip_conf, interpreter.pip_options)
     return folder
 

@@ -21,6 +21,7 @@ from tci_kernel.errors import NotConfigured
 from tci_kernel.server.agents import with_agent
 from tci_kernel.server.app import application
 from tci_kernel.server.environment import Interpreter
+from tci_kernel.server.home import fill_template
 from tci_kernel.server.launcher import Launcher
 from tci_kernel.server.pool import Pool
 from tci_kernel.server.sandbox import Sandbox
@@ -83,7 +84,9 @@ async def _serve(options: Options, launcher: Launcher) -> None:
     pool.fill()
     # A thread of its own, because the end of the event loop would wait for one of its threads.
     threading.Thread(target=remove_abandoned, args=(storage(),), daemon=True).start()
+    filling = asyncio.create_task(fill_template(launcher.interpreter))
     await _until_unused(sessions, options.idle, ending)
+    filling.cancel()
     await _end(server, sessions, options)
     launcher.close()
 
