@@ -170,6 +170,26 @@ class TCIKernel(Refusals):
         else:
             await super().dispatch_control(msg)
 
+    async def debug_request(self, stream: Any, ident: Any, parent: Any) -> None:
+        """Open the session for a person who turns the debugger on; this is the control thread."""
+        if self._relay is None and parent["content"].get("command") == "initialize":
+            self.io_loop.add_callback(self._begin_debugging, stream, ident, parent)
+        else:
+            await super().debug_request(stream, ident, parent)
+
+    async def _begin_debugging(self, stream: Any, ident: Any, parent: Any) -> None:
+        try:
+            await self.connection.open()
+        except Exception as error:  # noqa: BLE001  nothing may escape
+            self.log.warning("The debugger finds no session: %s", error)
+        if self._relay is not None:
+            self._relay.ask("control", ident, parent)
+        else:
+            content = await self.do_debug_request(parent["content"])
+            self.control_thread.io_loop.add_callback(
+                self.session.send, stream, "debug_reply", content, parent, ident
+            )
+
     def _pass_on(self, channel: Channel, msg: Any) -> None:
         if self._relay is not None:
             self._relay.pass_on(channel, msg)

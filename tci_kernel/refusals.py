@@ -6,6 +6,20 @@ from typing import Any
 
 from ipykernel.kernelbase import Kernel
 
+#: JupyterLab asks for it whenever a notebook is opened, and the child tells the rest.
+_NOTHING_DEBUGGED = {
+    "isStarted": False,
+    "hashMethod": "Murmur2",
+    "hashSeed": 0,
+    "tmpFilePrefix": "",
+    "tmpFileSuffix": ".py",
+    "breakpoints": [],
+    "stoppedThreads": [],
+    "richRendering": True,
+    "exceptionPaths": [],
+    "copyToGlobals": True,
+}
+
 
 class Refusals(Kernel):  # type: ignore[misc]  # ipykernel's base class is untyped
     """Answers requests for comms, a debugger and subshells where no child is there to do it."""
@@ -29,14 +43,16 @@ class Refusals(Kernel):  # type: ignore[misc]  # ipykernel's base class is untyp
         """Ignore the end of a comm that was refused."""
 
     async def do_debug_request(self, msg: dict[str, Any]) -> dict[str, Any]:
-        """Refuse in the debug adapter protocol's own form."""
-        return {
+        """Say that nothing is debugged; refuse the rest in the debugger's own form."""
+        reply = {
             "type": "response",
             "request_seq": msg.get("seq", 0),
             "command": msg.get("command", ""),
-            "success": False,
-            "message": "The debugger is not available in plain transport.",
         }
+        if msg.get("command") == "debugInfo":
+            return {**reply, "success": True, "body": _NOTHING_DEBUGGED}
+        message = "The debugger is not available in plain transport."
+        return {**reply, "success": False, "message": message}
 
     async def create_subshell_request(self, socket: Any, ident: Any, parent: Any) -> None:
         """Refuse a subshell: a session runs one request at a time."""

@@ -175,6 +175,13 @@ class Relay:
             self._asked[channel, incoming.header["msg_id"]] = incoming
         self._live.pass_on(channel, incoming.frames)
 
+    def ask(self, channel: Channel, identities: list[bytes], request: dict[str, Any]) -> None:
+        """Hand on a request that was read on this side, before messages were handed on."""
+        header, content = request["header"], request["content"]
+        self._channels.remember(channel, header["msg_id"], identities)
+        self._asked[channel, header["msg_id"]] = Incoming(identities, header, content, ())
+        self._send(channel, header, request["metadata"], content)
+
     def _tell_busy(self, header: dict[str, Any]) -> None:
         """Say that a cell begins without waiting for the session to say so.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from conftest import plain_only
+from conftest import Server, plain_only
 from notebooks import Notebook
 
 
@@ -119,6 +119,16 @@ def test_what_is_not_advertised_is_refused(notebook: Notebook) -> None:
         reply = notebook.client.get_control_msg(timeout=10)
         assert reply["parent_header"]["msg_id"] == message["header"]["msg_id"]
         assert reply["content"].get("status") == "error" or reply["content"]["success"] is False
+
+
+def test_nothing_is_debugged_before_there_is_a_session(notebook: Notebook, server: Server) -> None:
+    """JupyterLab's question when it opens a notebook is answered, and starts no session."""
+    before = server.sessions()
+    request = {"type": "request", "seq": 1, "command": "debugInfo"}
+    reply = notebook.command("debug_request", request)
+    assert reply["success"]
+    assert reply["body"]["isStarted"] is False
+    assert server.sessions() == before
 
 
 def test_magics_complete_and_explain_themselves(notebook: Notebook) -> None:

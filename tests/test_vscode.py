@@ -221,12 +221,12 @@ def test_discovery_starts_nothing(runtime_dir: Path) -> None:
 
 
 def test_install_makes_what_vscode_shows(tmp_path: Path) -> None:
-    """A full path to the interpreter, the language, and no debugger that may not be there."""
+    """A full path to the interpreter, the language, and the debugger."""
     command = [sys.executable, "-m", "tci_kernel", "install", "--prefix", str(tmp_path)]
     subprocess.run(command, check=True, capture_output=True)
     [file] = tmp_path.rglob("kernel.json")
     spec = json.loads(file.read_text())
     assert Path(spec["argv"][0]).is_absolute()
     assert (spec["language"], spec["interrupt_mode"]) == ("python", "message")
-    assert "debugger" not in spec["metadata"]
+    assert spec["metadata"]["debugger"]
     assert not file.parent.name.startswith("python")
