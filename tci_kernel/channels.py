@@ -46,6 +46,12 @@ class Channels:
         ]
         return header
 
+    def content(self, raw: Sequence[Any]) -> dict[str, Any]:
+        """Return the content of a message that `peek` has let pass."""
+        frames = [bytes(frame.bytes) for frame in raw]
+        content: dict[str, Any] = self._session.unpack(frames[frames.index(DELIM) + 5])
+        return content
+
     def receive(self, channel: Channel, raw: Sequence[Any]) -> Incoming:
         """Return a message whose signature is good, and remember who sent it.
 

@@ -153,10 +153,10 @@ class TCIKernel(Refusals):
         """Hand a request on, or handle it here when it is not for the child."""
         relay = self._relay
         if relay is not None and len(msg) > 1:
-            if relay.takes(msg, aborting=self._aborting):
+            if relay.routes.takes(msg, aborting=self._aborting):
                 relay.pass_on("shell", msg)
                 return
-            if relay.peek(msg)["msg_type"] == "execute_request" and not await relay.quiet():
+            if relay.routes.is_cell(msg) and not await relay.quiet():
                 self._abort_queues()  # a cell before this one failed meanwhile
         await super().dispatch_shell(msg, subshell_id, **since_7_4)
         if relay is not None:
@@ -165,7 +165,7 @@ class TCIKernel(Refusals):
     async def dispatch_control(self, msg: Any) -> None:
         """Hand a request on; this runs in the control thread, the relay in the main one."""
         relay = self._relay
-        if relay is not None and relay.takes_control(msg):
+        if relay is not None and relay.routes.takes_control(msg):
             self.io_loop.add_callback(self._pass_on, "control", msg)
         else:
             await super().dispatch_control(msg)

@@ -1,4 +1,4 @@
-"""Between the front ends' sockets and the live transport: which message goes where.
+"""Between the front ends' sockets and the live transport.
 
 All that concerns the user's Python is handed on as it is. A cell with `%tci` lines is begun on
 this side; the rest of it runs in the child under the same parent, and its reply comes back here.
@@ -10,12 +10,10 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from jupyter_client.session import DELIM
-
-from tci_kernel import history, magics
 from tci_kernel.begun import Begun
 from tci_kernel.channels import Channels, Incoming
 from tci_kernel.errors import LiveRefused, TCIError
+from tci_kernel.routes import Routes
 from tci_kernel.transport.failure import from_exception
 from tci_kernel.transport.live import LiveTransport
 
@@ -28,12 +26,6 @@ if TYPE_CHECKING:
     from tci_kernel.transport.frames import Health, Hello
     from tci_kernel.transport.message import Channel, Message
     from tci_kernel.transport.plain import Result
-
-#: What this kernel answers itself although a child is there, on either channel.
-#: Whether an input is complete is asked at each Enter, and needs no session to be known.
-_ANSWERED_HERE = frozenset(
-    {"connect_request", "interrupt_request", "is_complete_request", "shutdown_request"}
-)
 
 #: The user is told that a cell does not heed an interrupt after so many seconds.
 _PATIENCE = 10.0
@@ -60,13 +52,14 @@ class Relay:
         self._kernel = kernel
         self._session = session
         self._channels = Channels(kernel)
+        self.routes = Routes(self._channels)
         self._live = LiveTransport(session, self._deliver, self._notify, self._ended)
         self._open = False
         self._interrupted = False
         self._told_busy = ""
         self._asked: dict[tuple[str, str], Incoming] = {}
         self._begun: dict[str, Begun] = {}
-        self._internal: set[str] = set()
+        self._internal: dict[str, int] = {}  # this side's own requests: how many answers to come
         self._failed = False
         self._refusal: LiveRefused | None = None
         self._count = 0
@@ -120,47 +113,6 @@ class Relay:
         return await self._live.health()
 
     # -- from the front ends to the child --
-
-    def peek(self, raw: Sequence[Any]) -> dict[str, Any]:
-        """Return the header of a message; raises ValueError for a broken one."""
-        return self._channels.peek(raw)
-
-    def takes_control(self, raw: Sequence[Any]) -> bool:
-        """Tell whether a message on control is for the child."""
-        try:
-            return self.peek(raw)["msg_type"] not in _ANSWERED_HERE
-        except (ValueError, TypeError, KeyError):
-            return False
-
-    def takes(self, raw: Sequence[Any], *, aborting: bool) -> bool:
-        """Tell whether a message on shell is for the child; raises ValueError for a broken one."""
-        kind = self.peek(raw)["msg_type"]
-        if kind in _ANSWERED_HERE:
-            return False
-        if kind == "execute_request" and aborting:
-            return False
-        if kind == "history_request":
-            return history.is_sessions(self._content(raw))
-        return not self._has_magics(kind, raw)
-
-    def _content(self, raw: Sequence[Any]) -> dict[str, Any]:
-        frames = [bytes(frame.bytes) for frame in raw]
-        content: dict[str, Any] = self._kernel.session.unpack(frames[frames.index(DELIM) + 5])
-        return content
-
-    def _has_magics(self, kind: str, raw: Sequence[Any]) -> bool:
-        """Tell whether a cell has `%tci` lines, or a question is about one."""
-        if kind not in {"execute_request", "complete_request", "inspect_request"}:
-            return False
-        if not any(word in bytes(frame.bytes) for frame in raw[-4:] for word in (b"tci", b"%")):
-            return False
-        content = self._content(raw)
-        if kind != "execute_request":
-            return magics.line_at(content["code"], content["cursor_pos"]) is not None
-        try:
-            return bool(magics.split(content["code"]).magics)
-        except TCIError:
-            return True  # to be said on this side
 
     def pass_on(self, channel: Channel, raw: Sequence[Any]) -> None:
         """Hand a front end's message on to the child."""
@@ -229,8 +181,9 @@ class Relay:
     def _run_unseen(self, code: str) -> None:
         content = {"code": code, "silent": True, "store_history": False, "user_expressions": {}}
         header = self._kernel.session.msg_header("execute_request")
-        self._internal.add(header["msg_id"])
-        self._send("shell", header, {}, {**content, "allow_stdin": False, "stop_on_error": False})
+        self._send_unseen(
+            "shell", header, {**content, "allow_stdin": False, "stop_on_error": False}
+        )
 
     def interrupt(self) -> None:
         """Interrupt the child's cell; say so if it does not heed that.
@@ -244,8 +197,7 @@ class Relay:
         if self._interrupted:
             self._notify(_INTERRUPT_WAITS)
         header = self._kernel.session.msg_header("interrupt_request")
-        self._internal.add(header["msg_id"])
-        self._send("control", header, {}, {})
+        self._send_unseen("control", header, {})
         if running := self._cells():
             self._kernel.io_loop.call_later(_PATIENCE, self._tell_uninterruptible, running[0])
 
@@ -255,6 +207,11 @@ class Relay:
                 "TCI: the cell does not react to the interrupt; it may be in code that cannot be "
                 "interrupted. Restart the kernel to end it: files and packages are kept."
             )
+
+    def _send_unseen(self, channel: Channel, header: Any, content: dict[str, Any]) -> None:
+        """Ask something that no front end has asked, and none is to hear of."""
+        self._internal[header["msg_id"]] = 2  # the reply and the idle
+        self._send(channel, header, {}, content)
 
     def _send(
         self, channel: Channel, header: Any, metadata: dict[str, Any], content: dict[str, Any]
@@ -276,6 +233,7 @@ class Relay:
         parent = message.parent_id
         is_reply = message.channel in {"shell", "control"}
         if parent in self._internal:
+            self._note_unseen(parent, ends=is_reply or message.is_idle)
             return
         if is_reply and message.msg_type == "execute_reply":
             self._note_cell(message)
@@ -292,6 +250,11 @@ class Relay:
             self._finished(message.channel, parent)
         elif message.is_idle:
             self._forget_comm(parent)
+
+    def _note_unseen(self, message_id: str, *, ends: bool) -> None:
+        self._internal[message_id] -= ends
+        if not self._internal[message_id]:
+            del self._internal[message_id]
 
     def _finished(self, channel: str, message_id: str) -> None:
         self._asked.pop((channel, message_id), None)

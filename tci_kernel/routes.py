@@ -1,0 +1,63 @@
+"""Which of the front ends' messages are for the child, and which this kernel answers itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tci_kernel import history, magics
+from tci_kernel.errors import TCIError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tci_kernel.channels import Channels
+
+#: Answered here although a child is there, on either channel. Whether an input is complete is
+#: asked at each Enter, and needs no session to be known.
+_ANSWERED_HERE = frozenset(
+    {"connect_request", "interrupt_request", "is_complete_request", "shutdown_request"}
+)
+
+#: What can be, or ask, about a `%tci` line.
+_WITH_CODE = frozenset({"execute_request", "complete_request", "inspect_request"})
+
+
+class Routes:
+    """Tells of a message, as it came from a socket, where it goes."""
+
+    def __init__(self, channels: Channels) -> None:
+        self._channels = channels
+
+    def takes_control(self, raw: Sequence[Any]) -> bool:
+        """Tell whether a message on control is for the child."""
+        try:
+            return self._channels.peek(raw)["msg_type"] not in _ANSWERED_HERE
+        except (ValueError, TypeError, KeyError):
+            return False
+
+    def takes(self, raw: Sequence[Any], *, aborting: bool) -> bool:
+        """Tell whether a message on shell is for the child; raises ValueError for a broken one."""
+        kind = self._channels.peek(raw)["msg_type"]
+        if kind in _ANSWERED_HERE:
+            return False
+        if kind == "execute_request" and aborting:
+            return False
+        if kind == "history_request":
+            return history.is_sessions(self._channels.content(raw))
+        return kind not in _WITH_CODE or not self._has_magics(kind, raw)
+
+    def is_cell(self, raw: Sequence[Any]) -> bool:
+        """Tell whether a message on shell asks to run a cell."""
+        return bool(self._channels.peek(raw)["msg_type"] == "execute_request")
+
+    def _has_magics(self, kind: str, raw: Sequence[Any]) -> bool:
+        """Tell whether a cell has `%tci` lines, or a question is about one."""
+        if not any(word in bytes(frame.bytes) for frame in raw[-4:] for word in (b"tci", b"%")):
+            return False
+        content = self._channels.content(raw)
+        if kind != "execute_request":
+            return magics.line_at(content["code"], content["cursor_pos"]) is not None
+        try:
+            return bool(magics.split(content["code"]).magics)
+        except TCIError:
+            return True  # to be said on this side
