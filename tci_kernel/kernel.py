@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
+from contextlib import suppress
 from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -38,6 +39,8 @@ _STILL_RUNNING = (
     "not shown, and the next cell waits behind it. `%tci new` leaves this session for a new one.\n"
 )
 
+#: How long an interrupt waits for the end of the cell; all else on control waits behind it.
+_INTERRUPT_SECONDS = 0.3
 #: jupyter_client kills a kernel 5 s after it asked it to shut down.
 _SHUTDOWN_SECONDS = 3.0
 #: VS Code kills soon after SIGTERM.
@@ -298,6 +301,18 @@ class TCIKernel(Refusals):
         elif self._cell is not None:
             self._cell.cancel()
 
+    async def _interrupt_now(self) -> None:
+        self.interrupt()
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._cell_ends(), _INTERRUPT_SECONDS)
+
+    async def _cell_ends(self) -> None:
+        """Wait until the cell that runs has ended, here or in the child."""
+        if self._relay is not None:
+            await self._relay.cell_ends()
+        elif self._cell is not None:
+            await asyncio.wait({self._cell})
+
     def pre_handler_hook(self) -> None:
         """Leave SIGINT to the application, which calls `interrupt`."""
 
@@ -305,8 +320,13 @@ class TCIKernel(Refusals):
         """Leave SIGINT to the application, which calls `interrupt`."""
 
     async def interrupt_request(self, stream: Any, ident: Any, parent: Any) -> None:
-        """Interrupt by message; this runs in the control thread, the cell in the main one."""
-        self.io_loop.add_callback(self.interrupt)
+        """Interrupt by message; this runs in the control thread, the cell in the main one.
+
+        Answered behind the cell that it ends, if that is soon: a console takes the idle of this
+        request for the cell's, and then shows no traceback.
+        """
+        loop = self.io_loop.asyncio_loop
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._interrupt_now(), loop))
         self.session.send(stream, "interrupt_reply", {"status": "ok"}, parent, ident=ident)
 
     # -- questions --

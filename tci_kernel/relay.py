@@ -151,6 +151,13 @@ class Relay:
             await self._changed.wait()
         return not self._failed
 
+    async def cell_ends(self) -> None:
+        """Wait until the oldest of the cells under way has ended, if there is one."""
+        running = self._cells()[:1]
+        while running and running[0] in self._cells():
+            self._changed.clear()
+            await self._changed.wait()
+
     async def execute(self, code: str, execution_count: int, expressions: dict[str, str]) -> Result:
         """Run the rest of a cell that was begun on this side; its outputs go straight on."""
         del execution_count, expressions  # the child counts by itself, and has the whole request

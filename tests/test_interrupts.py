@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from conftest import Server, live_only, plain_only
-from notebooks import Notebook
+from notebooks import DEADLINE, Notebook
 from scripted_service import serving, success
 
 LONG = "import time; print('begun'); time.sleep({}); print('ended')"
@@ -162,6 +162,21 @@ def test_what_blocks_ends_within_a_second(live: Notebook, what: str) -> None:
     if what != "subprocess":  # IPython's own rule: the shell command ends, and the cell goes on
         assert cell.error == ("CancelledError" if what == "await" else "KeyboardInterrupt")
     assert live.run("'alive'").result == "'alive'"
+
+
+def test_the_interrupts_own_idle_comes_last(live: Notebook) -> None:
+    """A console, which takes the first idle for the cell's, shows the traceback."""
+    request = live.send(BLOCKED["sleep"])
+    live.wait_for(request, "stream")
+    interrupt = live.tell("interrupt_request", {}, channel="control")
+    parents = []
+    while interrupt not in parents:
+        message = live.client.get_iopub_msg(timeout=DEADLINE)
+        if message["content"].get("execution_state") == "idle":
+            parents.append(message["parent_header"]["msg_id"])
+    assert parents == [request, interrupt]
+    live.reply(request)
+    live.client.get_control_msg(timeout=DEADLINE)
 
 
 def test_cells_behind_an_interrupted_one_run_if_told_so(live: Notebook) -> None:

@@ -78,11 +78,12 @@ def test_the_notebook_sees_what_others_run(joined: Notebook, by_http: Any) -> No
     """Outputs of another client's cell are published with the next that the notebook runs."""
     by_http("print('by another')")
     request = joined.send("None")
-    texts = []
-    while (message := joined.client.get_iopub_msg(timeout=10))["parent_header"][
-        "msg_id"
-    ] != request:
+    texts, ended = [], False
+    while not ended:
+        message = joined.client.get_iopub_msg(timeout=10)
         texts.append(message["content"].get("text"))
+        idle = message["content"].get("execution_state") == "idle"
+        ended = idle and message["parent_header"]["msg_id"] == request
     assert "by another\n" in texts
 
 
