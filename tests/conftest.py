@@ -127,6 +127,12 @@ def _argument(name: str, value: Any) -> str | None:
     return f"{option}={value}"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def ipython_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep what kernels here run out of the user's own history."""
+    os.environ["IPYTHONDIR"] = str(tmp_path_factory.mktemp("ipython"))
+
+
 @pytest.fixture(scope="session")
 def long_server() -> Iterator[Server]:
     """Run one server for many tests; its sessions are plain processes, one is kept ready."""
