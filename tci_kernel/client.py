@@ -34,6 +34,7 @@ from tci_kernel.errors import (
     NotConfigured,
     RateLimited,
     ServiceError,
+    SessionExpired,
     TimedOut,
     Unreachable,
 )
@@ -145,7 +146,8 @@ class TCIClient:
         attempts = stamina.retry_context(on=retry, attempts=tries, timeout=None, wait_max=10.0)
         async for attempt in attempts:
             with attempt:
-                return read(await self._send(method, path, content, limit, on_sent), session_id)
+                answer = await self._send(method, path, content, session_id, limit, on_sent)
+                return read(answer, session_id)
         raise AssertionError("a retry context ends by returning or raising")
 
     async def _send(
@@ -153,12 +155,13 @@ class TCIClient:
         method: str,
         path: str,
         content: bytes | None,
+        session_id: str | None,
         limit: float | None,
         on_sent: Callable[[], None] | None,
     ) -> Answer:
         """Send one request once and return what came back, whatever its status."""
         with _translated(self.settings, limit):
-            http = await self._connection()
+            http = await self._connection(session_id)
             timeout = httpx.Timeout(
                 limit,
                 connect=self.settings.connect_timeout,
@@ -189,11 +192,21 @@ class TCIClient:
         key = None if self.settings.local else self.settings.key
         return Answer(response.status_code, response.headers, response.content, key)
 
-    async def _connection(self) -> httpx.AsyncClient:
-        """Return the open connection pool; for the embedded backend, start its server."""
+    async def _connection(self, session_id: str | None) -> httpx.AsyncClient:
+        """Return the open connection pool; for the embedded backend, start its server.
+
+        Raises `SessionExpired` for a session of an embedded server that has ended.
+        """
         if self._http is None:
             if self.settings.local:
-                address = await embedded.address(self.settings)
+                address = embedded.running(self.settings)
+                if address is None and session_id is not None:
+                    raise SessionExpired(
+                        f"The session {session_id} has ended with the embedded server that it ran "
+                        "in. Its variables and files are gone. Run again to start a new session, "
+                        "from the first cell."
+                    )
+                address = address or await embedded.address(self.settings)
                 url, key, socket = address.url, address.token, address.socket
             else:
                 url, key, socket = self.settings.url, self.settings.key, None

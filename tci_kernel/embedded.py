@@ -108,6 +108,11 @@ async def address(settings: Settings) -> Address:
     return running if running is not None else await asyncio.to_thread(_start_once, place, settings)
 
 
+def running(settings: Settings) -> Address | None:
+    """Return the address of the user's server if it runs; raises `NotConfigured`."""
+    return _running(Place.of(settings))
+
+
 def describe(settings: Settings) -> ServerInfo | None:
     """Return what the running server tells about itself, or None."""
     place = Place.of(settings)

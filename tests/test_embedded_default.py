@@ -94,6 +94,21 @@ def test_a_server_that_was_killed_is_started_again(
     assert notebook.run("1 + 1").result == "2"
 
 
+def test_an_ending_kernel_starts_no_server(
+    open_default: Callable[..., Notebook], runtime_dir: Path
+) -> None:
+    """A session that went with its server needs no other server to be ended."""
+    notebook = open_default()
+    notebook.run("1")
+    [file] = runtime_dir.glob("*.info")
+    pid = ServerInfo.model_validate_json(file.read_bytes()).pid
+    os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: has_ended(pid))
+    notebook.close()
+    commands = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
+    assert not [command for command in commands if str(runtime_dir) in " ".join(command)]
+
+
 def test_a_kernel_ended_with_its_children_leaves_the_server(
     open_default: Callable[..., Notebook], runtime_dir: Path
 ) -> None:
