@@ -49,8 +49,12 @@ def idle(notebook: Notebook) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(3 * SECONDS + 180)
 @pytest.mark.parametrize("work", [busy, idle])
-def test_memory_stays_level(work: Work, notebook: Notebook, server: Server) -> None:
+def test_memory_stays_level(
+    work: Work, make_server: Callable[..., Server], open_notebook: Callable[..., Notebook]
+) -> None:
     """Local kernel, session kernel with the agent, and server do not grow with what they did."""
+    server = make_server(lifetime=60 + SECONDS / 30)
+    notebook = open_notebook(TCI_BASE_URL=server.url)
     notebook.run("1")
     [session_id] = server.sessions()
     pids = {
