@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,6 +60,35 @@ def test_a_template_is_made_once(interpreter: Interpreter, template: Path) -> No
     asyncio.run(home.fill_template(interpreter))
     assert template.stat().st_mtime_ns == made
     assert not template.with_suffix(".new").exists()
+
+
+def test_templates_of_the_past_go(interpreter: Interpreter, template: Path, tmp_path: Path) -> None:
+    """One that is filled takes those along whose interpreter is gone or has become another."""
+    gone = tmp_path / "python"
+    gone.symlink_to(interpreter.path)
+    former = dataclasses.replace(interpreter, version=(3, 0, 0))
+    for other in (dataclasses.replace(interpreter, path=gone), former):
+        asyncio.run(home.fill_template(other))
+    gone.unlink()
+    asyncio.run(home.fill_template(interpreter))
+    assert {path.stem for path in template.parent.iterdir()} == {template.name}
+
+
+@pytest.mark.parametrize("obstacle", ["link", "file"])
+def test_a_session_does_without(
+    interpreter: Interpreter, template: Path, tmp_path: Path, obstacle: str
+) -> None:
+    """Where there can be no templates, homes are empty and nothing fails."""
+    template.parent.rmdir()
+    if obstacle == "link":
+        template.parent.symlink_to(tmp_path)
+    else:
+        template.parent.touch()
+    asyncio.run(home.fill_template(interpreter))
+    own = tmp_path / "home"
+    own.mkdir()
+    home.furnish(own, interpreter)
+    assert not files(own)
 
 
 def test_a_session_that_spoils_its_caches_spoils_no_others(

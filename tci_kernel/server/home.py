@@ -12,16 +12,16 @@ import hashlib
 import os
 import shutil
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
+from tci_kernel.errors import NotConfigured
 from tci_kernel.private import private_folder, user_folder
 from tci_kernel.server.storage import remove
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tci_kernel.server.environment import Interpreter
 
 #: Has jedi read the built-ins and matplotlib list the fonts, where they are installed; ends when
@@ -47,22 +47,39 @@ def template(interpreter: Interpreter) -> Path:
 
 def furnish(home: Path, interpreter: Interpreter) -> None:
     """Copy the template into a new home, if there is one by now."""
-    with suppress(OSError):
+    with suppress(OSError, NotConfigured):  # a session does without
         shutil.copytree(template(interpreter), home, dirs_exist_ok=True)
 
 
 async def fill_template(interpreter: Interpreter) -> None:
     """Make the template unless it is newer than the packages, or somebody else makes it now."""
-    place = template(interpreter)
-    if _is_fresh(place, interpreter):
-        return
+    with suppress(OSError, NotConfigured):
+        place = template(interpreter)
+        if _is_fresh(place, interpreter):
+            return
+        with FileLock(place.with_suffix(".lock"), timeout=0):
+            await _fill(place, interpreter)
+
+
+async def _fill(place: Path, interpreter: Interpreter) -> None:
     made = place.with_suffix(".new")
-    with suppress(Timeout, OSError), FileLock(place.with_suffix(".lock"), timeout=0):
-        remove(made)
-        made.mkdir(mode=0o700)
-        if await _run(interpreter, made) == 0:
-            remove(place)
-            made.rename(place)
+    remove(made)
+    made.mkdir(mode=0o700)
+    if await _run(interpreter, made) == 0:
+        remove(place)
+        made.rename(place)
+        _remove_outdated(place, interpreter)
+
+
+def _remove_outdated(place: Path, interpreter: Interpreter) -> None:
+    """Note whose template this is, and remove those of interpreters that are gone or replaced."""
+    place.with_suffix(".python").write_bytes(os.fsencode(interpreter.path))
+    for note in place.parent.glob("*.python"):
+        path = Path(os.fsdecode(note.read_bytes()))
+        if note.stem != place.name and (path == interpreter.path or not path.exists()):
+            remove(note.with_suffix(""))
+            note.with_suffix(".lock").unlink(missing_ok=True)
+            note.unlink(missing_ok=True)
 
 
 async def _run(interpreter: Interpreter, home: Path) -> int:
