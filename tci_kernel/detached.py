@@ -1,4 +1,4 @@
-"""A program that is nobody's child.
+"""Starting a program that lives on without its parent, such as the user's own server.
 
 VS Code ends a kernel together with all processes below it, on restart too: what other kernels use
 must not be among them.
@@ -7,7 +7,6 @@ must not be among them.
 from __future__ import annotations
 
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -19,7 +18,10 @@ if TYPE_CHECKING:
 #: Writes the number of the process that becomes the program, and leaves it without a parent.
 _START = """
 import os, sys
-pid = os.fork()
+try:
+    pid = os.fork()
+except OSError as error:
+    sys.exit(str(error))
 if pid:
     os.write(int(sys.argv[1]), b"%d" % pid)
 else:
@@ -28,7 +30,10 @@ else:
 
 
 class Detached:
-    """Starts `argv`, whose first word is a full path; `how` is as for `subprocess.Popen`."""
+    """Starts `argv`, whose first word is a full path; `how` is as for `subprocess.Popen`.
+
+    Raises `OSError` or `subprocess.SubprocessError` if there can be no such process.
+    """
 
     def __init__(self, argv: Sequence[str], **how: Any) -> None:
         reader, writer = os.pipe()
@@ -37,14 +42,17 @@ class Detached:
         start = [sys.executable, "-I", "-S", "-c", _START, str(writer), *argv]
         try:
             subprocess.run(start, check=True, pass_fds=[writer], **how)  # noqa: S603  our own words
+            self._pid = int(self._pipe.read(20))
+        except BaseException:
+            self._pipe.close()
+            raise
         finally:
             os.close(writer)
-        self._pid = int(self._pipe.read(20))
+        os.set_blocking(reader, False)
 
     def poll(self) -> int | None:
         """Return None while the program runs, then 0: only a parent gets to know its status."""
-        ended, _, _ = select.select([self._pipe], [], [], 0)
-        return 0 if ended else None
+        return None if self._pipe.read(1) is None else 0
 
     def terminate(self) -> None:
         """Ask the program to end."""

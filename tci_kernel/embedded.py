@@ -167,6 +167,19 @@ def _start_once(place: Place, settings: Settings) -> Address:
 
 
 def _spawn(place: Place, settings: Settings) -> Process:
+    try:
+        return _process(place, settings)
+    except subprocess.CalledProcessError:  # its text is the program that was to start the server
+        reason = _log(place) or "no reason given"
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        reason = str(error)
+    raise NotConfigured(
+        f"The embedded server did not start: {reason}; nothing has run. "
+        f"There must be memory and room for one more process, and for files in {place.folder}."
+    )
+
+
+def _process(place: Place, settings: Settings) -> Process:
     start = Detached if hasattr(os, "fork") else subprocess.Popen
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0)
     log = os.open(place.file("log"), flags, 0o600)

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from conftest import has_ended, wait_until
-from tci_kernel import embedded
+from tci_kernel import detached, embedded
 from tci_kernel.errors import NotConfigured
 from tci_kernel.settings import KEY_VARIABLES, Settings, load
 
@@ -128,6 +128,47 @@ def test_a_server_that_cannot_start_says_why(runtime_dir: Path) -> None:
     """The error holds the end of the server's log."""
     with pytest.raises(NotConfigured, match=r"did not start(?s:.*)/nowhere/python"):
         find(settings(python="/nowhere/python"))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="it is started otherwise")
+def test_a_system_that_has_no_room_says_so(
+    runtime_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failed fork is told in the system's own words, without the program that tried it."""
+    refuse = "import os\ndef refuse(): raise OSError(11, 'No room')\nos.fork = refuse\n"
+    monkeypatch.setattr(detached, "_START", f"{refuse}{detached._START}")
+    with pytest.raises(
+        NotConfigured, match=r"^The .* did not start: \[Errno 11\] No room; nothing"
+    ):
+        find(settings())
+
+
+@pytest.mark.parametrize("program", ["/nowhere/python", "/dev/null", "nu\0ll"])
+def test_a_python_that_does_not_run_says_so(
+    runtime_dir: Path, monkeypatch: pytest.MonkeyPatch, program: str
+) -> None:
+    """An environment that was removed under a running kernel is told by its name."""
+    monkeypatch.setattr(sys, "executable", program)
+    with pytest.raises(NotConfigured, match=r"did not start: .*; nothing has run"):
+        find(settings())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="it is started otherwise")
+def test_a_process_with_many_files_knows_whether_its_program_runs() -> None:
+    """The number of a file says nothing about whether it can be waited for."""
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(limits[0], 2_000), limits[1]))
+    taken = [os.open(os.devnull, os.O_RDONLY) for _ in range(1_100)]
+    try:
+        program = detached.Detached([sys.executable, "-c", "import time; time.sleep(60)"])
+        assert program.poll() is None
+        program.terminate()
+        wait_until(lambda: program.poll() == 0)
+    finally:
+        for number in taken:
+            os.close(number)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_a_folder_that_is_a_link_is_refused(runtime_dir: Path, tmp_path: Path) -> None:
