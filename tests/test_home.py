@@ -62,8 +62,11 @@ def test_a_template_is_made_once(interpreter: Interpreter, template: Path) -> No
     assert not template.with_suffix(".new").exists()
 
 
-def test_templates_of_the_past_go(interpreter: Interpreter, template: Path, tmp_path: Path) -> None:
+def test_templates_of_the_past_go(
+    interpreter: Interpreter, template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One that is filled takes those along whose interpreter is gone or has become another."""
+    monkeypatch.setattr(home, "_FILL", "")
     gone = tmp_path / "python"
     gone.symlink_to(interpreter.path)
     former = dataclasses.replace(interpreter, version=(3, 0, 0))
