@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
-from contextlib import suppress
 from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +23,7 @@ from zmq.eventloop.zmqstream import ZMQStream
 from tci_kernel.ahead import import_ahead
 from tci_kernel.history import History, is_sessions
 from tci_kernel.refusals import Refusals
+from tci_kernel.senders import is_hidden, is_typed
 from tci_kernel.startup import StartUp
 
 if TYPE_CHECKING:
@@ -186,6 +186,7 @@ class TCIKernel(Refusals):
         except Exception as error:  # noqa: BLE001  nothing may escape
             self.log.warning("The debugger finds no session: %s", error)
         if self._relay is not None:
+            self._relay.synchronise(self.execution_count)
             self._relay.ask("control", ident, parent)
         else:
             content = await self.do_debug_request(parent["content"])
@@ -202,8 +203,8 @@ class TCIKernel(Refusals):
     async def execute_request(self, stream: Any, ident: Any, parent: Any) -> None:
         """Run a cell; requests that a person did not make do not advance the count."""
         content = parent["content"]
-        hidden = content.get("silent", False) or not content.get("store_history", True)
-        if not hidden:
+        hidden = is_hidden(content)
+        if is_typed(content):
             self.history.add(parent["header"]["msg_id"], content.get("code"))
         if self.execution_count == 0:
             self._continue_count()
@@ -226,7 +227,7 @@ class TCIKernel(Refusals):
         """Return the content of the execute_reply, having published the cell's outputs."""
         del cell_meta, cell_id
         hidden = silent or not store_history
-        if hidden and self._made_connection is None and not self._left_state():
+        if hidden and not self._has_session():
             if allow_stdin:  # VS Code's questions from the background may not ask
                 self.start_up.put_off(code)
             return self._reply(None)  # no session that could be asked, and only a cell makes one
@@ -296,22 +297,27 @@ class TCIKernel(Refusals):
 
     def interrupt(self) -> None:
         """Interrupt the cell that runs, here or in the child; belongs to the main loop."""
-        if self._relay is not None and self._relay.working:
-            self._relay.interrupt()
-        elif self._cell is not None:
+        relay = self._relay
+        if self._cell is not None and (relay is None or not relay.pending.begun):
             self._cell.cancel()
+        elif relay is not None and relay.working:
+            relay.interrupt()
 
     async def _interrupt_now(self) -> None:
-        self.interrupt()
-        with suppress(asyncio.TimeoutError):
+        try:
+            self.interrupt()
             await asyncio.wait_for(self._cell_ends(), _INTERRUPT_SECONDS)
+        except asyncio.TimeoutError:
+            pass  # it may take as long as it likes
+        except Exception:
+            self.log.exception("The interrupt failed.")
 
     async def _cell_ends(self) -> None:
         """Wait until the cell that runs has ended, here or in the child."""
-        if self._relay is not None:
-            await self._relay.cell_ends()
-        elif self._cell is not None:
+        if self._cell is not None:
             await asyncio.wait({self._cell})
+        elif self._relay is not None:
+            await self._relay.pending.cell_ends()
 
     def pre_handler_hook(self) -> None:
         """Leave SIGINT to the application, which calls `interrupt`."""
@@ -411,6 +417,11 @@ class TCIKernel(Refusals):
             await getattr(self.connection, how)(timeout)
         except Exception as error:  # noqa: BLE001  a kernel that is to end must end
             self.log.warning("The session could not be ended: %s", error)
+
+    def _has_session(self) -> bool:
+        """Tell whether there is a session to ask, of this process or of an earlier one."""
+        made = self._made_connection
+        return (made is not None and made.session.id is not None) or self._left_state()
 
     # -- what an earlier process of this kernel left --
 

@@ -6,14 +6,14 @@ this side; the rest of it runs in the child under the same parent, and its reply
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from tci_kernel.begun import Begun
 from tci_kernel.channels import Channels, Incoming
 from tci_kernel.errors import LiveRefused, TCIError
+from tci_kernel.pending import Pending
 from tci_kernel.routes import Routes
+from tci_kernel.senders import is_typed
 from tci_kernel.transport.failure import from_exception
 from tci_kernel.transport.live import LiveTransport
 
@@ -57,13 +57,11 @@ class Relay:
         self._open = False
         self._interrupted = False
         self._told_busy = ""
-        self._asked: dict[tuple[str, str], Incoming] = {}
-        self._begun: dict[str, Begun] = {}
-        self._internal: dict[str, int] = {}  # this side's own requests: how many answers to come
+        self.pending = Pending(self._channels)
+        self._unnoted: set[str] = set()
         self._failed = False
         self._refusal: LiveRefused | None = None
         self._count = 0
-        self._changed = asyncio.Event()
 
     # -- life --
 
@@ -80,7 +78,7 @@ class Relay:
     @property
     def working(self) -> bool:
         """Whether a request of a front end is not finished, or one of an earlier process."""
-        return bool(self._asked or self._begun) or self._live.working
+        return bool(self.pending) or self._live.working
 
     async def start(self, execution_count: int) -> Hello:
         """Start the child, or find the one that runs; from then on hand on.
@@ -122,17 +120,24 @@ class Relay:
             self._kernel.log.exception("A message on %s that nobody could have sent.", channel)
             return
         if channel != "stdin":
-            if incoming.header["msg_type"] == "execute_request" and not self.working:
-                self._tell_busy(incoming.header)
-            self._asked[channel, incoming.header["msg_id"]] = incoming
+            if incoming.header["msg_type"] == "execute_request":
+                self._note_sent(incoming)
+            self.pending.add(channel, incoming)
         self._live.pass_on(channel, incoming.frames)
 
     def ask(self, channel: Channel, identities: list[bytes], request: dict[str, Any]) -> None:
         """Hand on a request that was read on this side, before messages were handed on."""
         header, content = request["header"], request["content"]
         self._channels.remember(channel, header["msg_id"], identities)
-        self._asked[channel, header["msg_id"]] = Incoming(identities, header, content, ())
+        self.pending.add(channel, Incoming(identities, header, content, ()))
         self._send(channel, header, request["metadata"], content)
+
+    def _note_sent(self, incoming: Incoming) -> None:
+        """Note a cell: what a person typed is for the history once it runs."""
+        if is_typed(incoming.content):
+            self._unnoted.add(incoming.header["msg_id"])
+        if not self.working:
+            self._tell_busy(incoming.header)
 
     def _tell_busy(self, header: dict[str, Any]) -> None:
         """Say that a cell begins without waiting for the session to say so.
@@ -146,32 +151,18 @@ class Relay:
     async def quiet(self) -> bool:
         """Wait until the child has finished its cells; False if one failed that aborts others."""
         self._failed = False  # what had failed before is over, and aborts nothing
-        while any(asked.header["msg_type"] == "execute_request" for asked in self._asked.values()):
-            self._changed.clear()
-            await self._changed.wait()
+        await self.pending.cells_end()
         return not self._failed
-
-    async def cell_ends(self) -> None:
-        """Wait until the oldest of the cells under way has ended, if there is one."""
-        running = self._cells()[:1]
-        while running and running[0] in self._cells():
-            self._changed.clear()
-            await self._changed.wait()
 
     async def execute(self, code: str, execution_count: int, expressions: dict[str, str]) -> Result:
         """Run the rest of a cell that was begun on this side; its outputs go straight on."""
         del execution_count, expressions  # the child counts by itself, and has the whole request
         parent = self._kernel.get_parent("shell")
         message_id = parent["header"]["msg_id"]
-        self._channels.remember("shell", message_id, self._kernel.asker_of_cell)
-        begun = self._begun[message_id] = Begun()
-        content = {**parent["content"], "code": code}
-        self._send("shell", parent["header"], parent["metadata"], content)
-        try:
+        with self.pending.beginning(message_id, self._kernel.asker_of_cell) as begun:
+            content = {**parent["content"], "code": code}
+            self._send("shell", parent["header"], parent["metadata"], content)
             return await begun.result()
-        finally:
-            self._begun.pop(message_id, None)
-            self._channels.forget("shell", message_id)
 
     def synchronise(self, execution_count: int) -> None:
         """Let the child count a cell that it did not get, as one of `%tci` lines only."""
@@ -205,11 +196,11 @@ class Relay:
             self._notify(_INTERRUPT_WAITS)
         header = self._kernel.session.msg_header("interrupt_request")
         self._send_unseen("control", header, {})
-        if running := self._cells():
+        if running := self.pending.cells:
             self._kernel.io_loop.call_later(_PATIENCE, self._tell_uninterruptible, running[0])
 
     def _tell_uninterruptible(self, message_id: str) -> None:
-        if message_id in self._cells() and not self._live.silent:
+        if message_id in self.pending.cells and not self._live.silent:
             self._notify(
                 "TCI: the cell does not react to the interrupt; it may be in code that cannot be "
                 "interrupted. Restart the kernel to end it: files and packages are kept."
@@ -217,7 +208,7 @@ class Relay:
 
     def _send_unseen(self, channel: Channel, header: Any, content: dict[str, Any]) -> None:
         """Ask something that no front end has asked, and none is to hear of."""
-        self._internal[header["msg_id"]] = 2  # the reply and the idle
+        self.pending.add_unseen(header["msg_id"])
         self._send(channel, header, {}, content)
 
     def _send(
@@ -230,23 +221,22 @@ class Relay:
 
     def _deliver(self, messages: list[Message]) -> None:
         """Hand on what the child said; warn the user in time of the session's end."""
-        if self._cells() and (warning := self._session.warning()):
+        if self.pending.cells and (warning := self._session.warning()):
             self._notify(warning)
         for message in messages:
             self._hand_out(message)
 
     def _hand_out(self, message: Message) -> None:
         """Hand a message of the child to whom it concerns."""
+        if self.pending.takes_unseen(message):
+            return
         parent = message.parent_id
         is_reply = message.channel in {"shell", "control"}
-        if parent in self._internal:
-            self._note_unseen(parent, ends=is_reply or message.is_idle)
-            return
         if is_reply and message.msg_type == "execute_reply":
             self._note_cell(message)
         elif message.msg_type == "execute_input":
             self._note_begin(parent)
-        begun = self._begun.get(parent)
+        begun = self.pending.begun.get(parent)
         if begun is not None and message.channel != "stdin" and begun.hears(message):
             return
         if message.is_busy and parent == self._told_busy:
@@ -254,30 +244,15 @@ class Relay:
             return
         self._channels.send(message)
         if is_reply:
-            self._finished(message.channel, parent)
+            self.pending.finish(message.channel, parent)
         elif message.is_idle:
-            self._forget_comm(parent)
-
-    def _note_unseen(self, message_id: str, *, ends: bool) -> None:
-        self._internal[message_id] -= ends
-        if not self._internal[message_id]:
-            del self._internal[message_id]
-
-    def _finished(self, channel: str, message_id: str) -> None:
-        self._asked.pop((channel, message_id), None)
-        self._channels.forget(channel, message_id)
-        self._changed.set()
-
-    def _forget_comm(self, message_id: str) -> None:
-        """Note the end of a message that has no reply."""
-        asked = self._asked.get(("shell", message_id))
-        if asked is not None and not asked.header["msg_type"].endswith("_request"):
-            self._finished("shell", message_id)
+            self.pending.finish_idle(message)
 
     def _note_begin(self, message_id: str) -> None:
-        """Put a cell into the user's history, unless a front end has sent it by itself."""
-        asked = self._asked.get(("shell", message_id))
-        if asked is not None and asked.content.get("store_history", True):
+        """Put a cell into the user's history when it runs: once, however often that is said."""
+        asked = self.pending.get(message_id)
+        if asked is not None and message_id in self._unnoted:
+            self._unnoted.discard(message_id)
             self._kernel.history.add(message_id, asked.content.get("code"))
 
     def _note_cell(self, message: Message) -> None:
@@ -286,29 +261,17 @@ class Relay:
         if count is not None:
             self._kernel.execution_count = self._count = count
             self._session.execution_count = count
-        asked = self._asked.get(("shell", message.parent_id))
+        self._unnoted.discard(message.parent_id)
+        asked = self.pending.get(message.parent_id)
         if asked is not None and message.content.get("status") == "error":
             self._failed |= bool(asked.content.get("stop_on_error", True))
 
     # -- what this side says --
 
-    def _cells(self) -> list[str]:
-        """Return the ids of a person's cells that are not finished, the oldest first.
-
-        What a front end runs by itself is none: nobody would see what is said there, and VS Code
-        takes it for the answer.
-        """
-        asked = [
-            message_id
-            for (_, message_id), incoming in self._asked.items()
-            if incoming.header["msg_type"] == "execute_request" and not _hidden(incoming.content)
-        ]
-        return [*self._begun, *asked]
-
     def _notify(self, text: str) -> None:
         """Tell the user something, in the cell that runs."""
-        running = self._cells()
-        incoming = self._asked.get(("shell", running[0])) if running else None
+        running = self.pending.cells
+        incoming = self.pending.get(running[0]) if running else None
         if incoming is not None:
             header = incoming.header
         elif running or self._kernel.runs_cell:
@@ -325,18 +288,16 @@ class Relay:
         self._refusal = error if isinstance(error, LiveRefused) else None
         if self._session.id is not None:
             self._kernel.log.warning("The live transport has ended: %s", error)
-        if self._cells():
+        if self.pending.cells:
             self._session.take_loss()  # they tell it
-        for begun in self._begun.values():
+        for begun in self.pending.begun.values():
             if not begun.finished.done():
                 begun.finished.set_exception(error)
-        asked, self._asked = self._asked, {}
         failure = from_exception(error)
-        for (channel, message_id), incoming in asked.items():
+        for channel, incoming in self.pending.drain():
             with contextlib.suppress(Exception):
                 self._bury(channel, incoming, failure)
-            self._channels.forget(channel, message_id)
-        self._changed.set()
+        self._unnoted.clear()
 
     def _bury(self, channel: str, incoming: Incoming, failure: Failure) -> None:
         """Answer one request that the child can no longer answer."""
@@ -354,8 +315,3 @@ class Relay:
         session, socket = self._kernel.session, self._kernel.iopub_socket
         topic = self._kernel._topic(kind)  # noqa: SLF001  the base class's seam
         session.send(socket, kind, content, parent={"header": parent}, ident=topic)
-
-
-def _hidden(content: dict[str, Any]) -> bool:
-    """Tell whether a front end sent a cell by itself."""
-    return bool(content.get("silent", False) or not content.get("store_history", True))

@@ -51,13 +51,15 @@ class Routes:
         return bool(self._channels.peek(raw)["msg_type"] == "execute_request")
 
     def _has_magics(self, kind: str, raw: Sequence[Any]) -> bool:
-        """Tell whether a cell has `%tci` lines, or a question is about one."""
+        """Tell whether a cell has `%tci` lines, or a question is about one; odd ones have none."""
         if not any(word in bytes(frame.bytes) for frame in raw[-4:] for word in (b"tci", b"%")):
             return False
         content = self._channels.content(raw)
-        if kind != "execute_request":
-            return magics.line_at(content["code"], content["cursor_pos"]) is not None
         try:
+            if kind != "execute_request":
+                return magics.line_at(content["code"], content["cursor_pos"]) is not None
             return bool(magics.split(content["code"]).magics)
         except TCIError:
             return True  # to be said on this side
+        except (AttributeError, KeyError, TypeError, ValueError):
+            return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import time
 import uuid
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
     from .wire import Frames, JSONObject
 
     Key = tuple[str, str]
+
+
+#: Seconds behind its idle after which a question has no reply.
+REPLY_GRACE = 1.0
 
 
 class Asked:
@@ -25,6 +30,7 @@ class Asked:
         self.runs = self.msg_type == "execute_request"
         self.replied = not self.msg_type.endswith("_request")
         self.sent = self.busy = self.idle = False
+        self.idle_since = 0.0
 
     def obituary(self, text: str, count: int, *, aborted: bool) -> Iterator[tuple[str, Frames]]:
         """Yield the messages that end this request in the place of a child that is gone."""
@@ -108,7 +114,16 @@ class Ledger:
 
     def _note_state(self, asked: Asked, state: str) -> None:
         asked.busy |= state == "busy"
-        asked.idle |= state == "idle"
+        if state == "idle":
+            asked.idle = True
+            asked.idle_since = time.monotonic()
+
+    def drop_unanswered(self) -> None:
+        """Forget questions of kinds that the child does not know: an idle is all they get."""
+        now = time.monotonic()
+        for key, asked in list(self.asked.items()):
+            if asked.idle and not asked.runs and now - asked.idle_since > REPLY_GRACE:
+                del self.asked[key]
 
     def _note_comm(self, msg_type: str, frames: Frames) -> None:
         if msg_type == "comm_open":

@@ -1,0 +1,143 @@
+"""What front ends have asked and the child has not finished."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from tci_kernel.begun import Begun
+from tci_kernel.senders import is_hidden
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tci_kernel.channels import Channels, Incoming
+    from tci_kernel.transport.message import Message
+
+#: Seconds behind its idle after which a question has no reply, because its kind is unknown.
+_REPLY_GRACE = 1.0
+
+
+class Pending:
+    """The requests under way; who asked is remembered by `channels` for as long."""
+
+    def __init__(self, channels: Channels) -> None:
+        self.begun: dict[str, Begun] = {}
+        self._channels = channels
+        self._asked: dict[tuple[str, str], Incoming] = {}
+        self._idle: set[str] = set()  # cells that lack their reply only
+        self._replied: set[str] = set()  # cells that lack their idle only
+        self._unseen: dict[str, int] = {}
+        self._changed = asyncio.Event()
+
+    def __bool__(self) -> bool:
+        return bool(self._asked or self.begun)
+
+    @property
+    def cells(self) -> list[str]:
+        """Return the ids of a person's cells, the oldest first.
+
+        What a front end runs by itself is none: nobody would see what is said there, and VS Code
+        takes it for the answer.
+        """
+        asked = [
+            message_id
+            for (_, message_id), incoming in self._asked.items()
+            if _is_cell(incoming) and not is_hidden(incoming.content)
+        ]
+        return [*self.begun, *asked]
+
+    def add(self, channel: str, incoming: Incoming) -> None:
+        """Note what a front end has asked."""
+        self._asked[channel, incoming.header["msg_id"]] = incoming
+
+    def get(self, message_id: str) -> Incoming | None:
+        """Return what was asked on shell by that id."""
+        return self._asked.get(("shell", message_id))
+
+    @contextmanager
+    def beginning(self, message_id: str, asker: list[bytes]) -> Iterator[Begun]:
+        """Note, for a time, a cell that is begun on this side."""
+        self._channels.remember("shell", message_id, asker)
+        begun = self.begun[message_id] = Begun()
+        try:
+            yield begun
+        finally:
+            self.begun.pop(message_id, None)
+            self._channels.forget("shell", message_id)
+            self._changed.set()
+
+    def finish(self, channel: str, message_id: str) -> None:
+        """Note the reply to a request."""
+        asked = self._asked.pop((channel, message_id), None)
+        if message_id in self._idle:
+            self._idle.discard(message_id)
+        elif asked is not None and _is_cell(asked):
+            self._replied.add(message_id)
+        self._channels.forget(channel, message_id)
+        self._changed.set()
+
+    def finish_idle(self, message: Message) -> None:
+        """Note an idle, which is the end of a message that has no reply.
+
+        A question of a kind that the child does not know has none either. A cell always has one.
+        """
+        if message.parent_id in self._replied:
+            self._replied.discard(message.parent_id)
+            self._changed.set()
+        for channel in ("shell", "control"):
+            asked = self._asked.get((channel, message.parent_id))
+            if asked is None or asked.header["msg_type"] != message.parent_header.get("msg_type"):
+                continue
+            if not asked.header["msg_type"].endswith("_request"):
+                self.finish(channel, message.parent_id)
+            elif _is_cell(asked):
+                self._idle.add(message.parent_id)
+            else:
+                loop = asyncio.get_running_loop()
+                loop.call_later(_REPLY_GRACE, self.finish, channel, message.parent_id)
+
+    def drain(self) -> list[tuple[str, Incoming]]:
+        """Return all with their channels, and forget them."""
+        asked, self._asked = self._asked, {}
+        self._idle.clear()
+        self._replied.clear()
+        for channel, message_id in asked:
+            self._channels.forget(channel, message_id)
+        self._changed.set()
+        return [(channel, incoming) for (channel, _), incoming in asked.items()]
+
+    async def cells_end(self) -> None:
+        """Wait until no cell is under way, of a person's or of a front end's own."""
+        await self._until(lambda: not any(map(_is_cell, self._asked.values())))
+
+    async def cell_ends(self) -> None:
+        """Wait until the oldest of the cells has ended, if there is one: reply and idle."""
+        running = set(self.cells[:1])
+        await self._until(lambda: not running & {*self.cells, *self._replied})
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            self._changed.clear()
+            await self._changed.wait()
+
+    # -- this side's own requests, which no front end is to hear of --
+
+    def add_unseen(self, message_id: str) -> None:
+        """Note a request of this side's own: its reply and its idle are to come."""
+        self._unseen[message_id] = 2
+
+    def takes_unseen(self, message: Message) -> bool:
+        """Tell whether a message belongs to a request of this side's own, and note its end."""
+        message_id = message.parent_id
+        if message_id not in self._unseen:
+            return False
+        self._unseen[message_id] -= message.channel != "iopub" or message.is_idle
+        if not self._unseen[message_id]:
+            del self._unseen[message_id]
+        return True
+
+
+def _is_cell(incoming: Incoming) -> bool:
+    return bool(incoming.header["msg_type"] == "execute_request")
