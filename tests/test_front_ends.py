@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from queue import Empty
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from jupyter_client import KernelManager
 
-from conftest import Server, environment
+from conftest import Server, environment, live_only
 from notebooks import DEADLINE, Cell, Notebook
 
 
@@ -164,6 +164,16 @@ def test_subshells_run_beside_a_cell(live: Notebook) -> None:
     assert live.reply(long)["content"]["status"] == "ok"
     live.command("delete_subshell_request", {"subshell_id": subshell})
     assert live.command("list_subshell_request", {})["subshell_id"] == []
+
+
+@live_only
+def test_a_debugger_counts_on(open_notebook: Callable[..., Notebook]) -> None:
+    """Turning it on begins the session, whose first cell follows those before it."""
+    notebook = open_notebook()
+    assert notebook.run("%tci status").count == 1
+    request = {"type": "request", "seq": 1, "command": "initialize", "arguments": {}}
+    notebook.command("debug_request", request)
+    assert notebook.run("1").count == 2
 
 
 def test_a_debugger_can_attach(live: Notebook) -> None:

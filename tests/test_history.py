@@ -45,6 +45,14 @@ def test_the_next_kernel_has_it(open_notebook: Callable[..., Notebook], tmp_path
     assert own["history"] == [[0, 1, "two = 2"]]
 
 
+def test_a_batch_leaves_none(open_notebook: Callable[..., Notebook], tmp_path: Path) -> None:
+    """What nobody could be asked about was typed by nobody: nbclient's cells stay out."""
+    notebook = open_notebook(IPYTHONDIR=str(tmp_path / "ipython"))
+    notebook.run("of_a_batch = 1", allow_stdin=False)
+    notebook.run("typed = 1")
+    assert sources(notebook.ask("history", hist_access_type="tail", n=10)) == ["typed = 1"]
+
+
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give a busy machine the time to read."""

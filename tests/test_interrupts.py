@@ -164,9 +164,10 @@ def test_what_blocks_ends_within_a_second(live: Notebook, what: str) -> None:
     assert live.run("'alive'").result == "'alive'"
 
 
-def test_the_interrupts_own_idle_comes_last(live: Notebook) -> None:
+@pytest.mark.parametrize("begin", ["", "%tci status\n"])
+def test_the_interrupts_own_idle_comes_last(live: Notebook, begin: str) -> None:
     """A console, which takes the first idle for the cell's, shows the traceback."""
-    request = live.send(BLOCKED["sleep"])
+    request = live.send(f"{begin}{BLOCKED['sleep']}")
     live.wait_for(request, "stream")
     interrupt = live.tell("interrupt_request", {}, channel="control")
     parents = []

@@ -100,6 +100,16 @@ def test_nobody_asks_when_nothing_can_come(live: Notebook, shared_server: Server
     assert live.run("x").result == "1"
 
 
+def test_a_question_that_nobody_knows_is_not_waited_for(
+    live: Notebook, shared_server: Server
+) -> None:
+    """The child answers such a one with an idle only, and then has nothing to do."""
+    live.run("x = 1")
+    live.heard(live.tell("unknown_request", {}))
+    wait_until(lambda: unchanged_for(shared_server, 1.5), deadline=15)
+    assert live.run("x").result == "1"
+
+
 def test_a_silent_thread_is_asked_ever_more_rarely(live: Notebook, shared_server: Server) -> None:
     """While a thread lives that says nothing, requests become rare."""
     live.run(

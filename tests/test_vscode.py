@@ -156,6 +156,7 @@ def test_a_restart_takes_over_before_the_old_kernel_is_heard(
 def test_what_was_set_up_before_is_there(launch: Callable[..., RawLaunch]) -> None:
     """The start-up code has run when the first cell of a session runs; questions have not."""
     kernel = launch()
+    kernel.ask("complete", code="__file__.", cursor_pos=9)
     kernel.start_up()
     kernel.run("question = 1", store_history=False, allow_stdin=False)
     for new in ("", "%tci new\n"):
