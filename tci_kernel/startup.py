@@ -9,8 +9,8 @@ _MOST = 16_000
 class StartUp:
     """The code of such requests, in their order: VS Code's own, and its user's start-up commands.
 
-    They are answered without being run, because only a person's cell makes a session. In each new
-    session they run before its first cell, and travel with it.
+    They are answered without being run, because only a person's cell makes a session. Over live
+    transport they run in each new session before its first cell, and travel with it.
     """
 
     def __init__(self) -> None:

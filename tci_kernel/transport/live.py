@@ -72,8 +72,8 @@ class LiveTransport:
 
     @property
     def working(self) -> bool:
-        """Whether the child is at work, as far as is known."""
-        return self._working
+        """Whether the child is at work, as far as is known, or has more to say."""
+        return self._working or self._more
 
     @property
     def silent(self) -> bool:
