@@ -16,7 +16,7 @@ NODE := $(if $(CI)$(shell command -v npm),build/node/.installed)
 # Run beside the checkout, so that `tci_kernel` can only be the installed one.
 PYTEST = mkdir -p build/run && cd build/run && ../../$(TOOLS)/pytest -c ../../pyproject.toml ../../tests
 
-.PHONY: help demo test quick bench node lint wheel clean
+.PHONY: help demo test quick bench node lint docs wheel clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

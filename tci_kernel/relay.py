@@ -53,9 +53,9 @@ class Relay:
         self._session = session
         self._channels = Channels(kernel)
         self.routes = Routes(self._channels)
-        self._live = LiveTransport(session, self._deliver, self._notify, self._ended)
+        self._live = LiveTransport(session, self._deliver, self._tell, self._ended)
         self._open = False
-        self._interrupted = False
+        self._interrupted = ""
         self._told_busy = ""
         self.pending = Pending(self._channels)
         self._unnoted: set[str] = set()
@@ -188,15 +188,16 @@ class Relay:
 
         While the service does not answer, the interrupt waits for it; a second one does not.
         """
-        if self._live.silent and self._interrupted:
+        running = self.pending.cells[:1]
+        if self._live.silent and self._interrupted in running:
             self._live.give_up()
             return
-        self._interrupted = self._live.silent
-        if self._interrupted:
+        self._interrupted = running[0] if running else ""
+        if self._live.silent:
             self._notify(_INTERRUPT_WAITS)
         header = self._kernel.session.msg_header("interrupt_request")
         self._send_unseen("control", header, {})
-        if running := self.pending.cells:
+        if running:
             self._kernel.io_loop.call_later(_PATIENCE, self._tell_uninterruptible, running[0])
 
     def _tell_uninterruptible(self, message_id: str) -> None:
@@ -267,6 +268,12 @@ class Relay:
             self._failed |= bool(asked.content.get("stop_on_error", True))
 
     # -- what this side says --
+
+    def _tell(self, text: str) -> None:
+        """Tell the user what the transport says, and of an interrupt that waits for the service."""
+        self._notify(text)
+        if self._live.silent and self._interrupted in self.pending.cells:
+            self._notify(_INTERRUPT_WAITS)
 
     def _notify(self, text: str) -> None:
         """Tell the user something, in the cell that runs."""

@@ -11,7 +11,7 @@ import ipaddress
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import platformdirs
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -157,9 +157,12 @@ class Settings(BaseSettings):
                 "No address is configured. Set TCI_BASE_URL (and TCI_API_KEY), or "
                 "TCI_BACKEND=local to run on this machine. Nothing has run."
             )
-        parts = urlsplit(url)
+        parts = _split(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise NotConfigured(f"TCI_BASE_URL is not an http(s) address: {_without_user(url)!r}.")
+            raise NotConfigured(
+                f"TCI_BASE_URL is not an http(s) address: {_without_user(url)!r}. Begin it with "
+                "https:// (or http:// on this machine). Nothing has run."
+            )
         if parts.scheme == "http" and not is_loopback(parts.hostname) and self.key is not None:
             raise NotConfigured(
                 f"A key is configured, and {_without_user(url)} is not encrypted: the key is not "
@@ -210,6 +213,16 @@ def _explain(error: ValidationError) -> str:
         for problem in error.errors(include_input=False, include_url=False)
     ]
     return f"Settings that cannot be used: {'; '.join(parts)}. Nothing has run."
+
+
+def _split(url: str) -> SplitResult:
+    """Return the parts of an address; raises `NotConfigured` for a port that cannot be."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        raise NotConfigured(f"TCI_BASE_URL is not an address: {error}. Nothing has run.") from None
+    return parts
 
 
 def is_loopback(host: str) -> bool:

@@ -166,6 +166,13 @@ def test_subshells_run_beside_a_cell(live: Notebook) -> None:
     assert live.command("list_subshell_request", {})["subshell_id"] == []
 
 
+def test_a_huge_print_arrives_whole(live: Notebook) -> None:
+    """Fifty megabytes at once lose nothing."""
+    cell = live.run("print('x' * 50_000_000)")
+    assert len(cell.stdout) == 50_000_001
+    assert cell.stdout.count("x") == 50_000_000
+
+
 @live_only
 def test_a_debugger_counts_on(open_notebook: Callable[..., Notebook]) -> None:
     """Turning it on begins the session, whose first cell follows those before it."""

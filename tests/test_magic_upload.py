@@ -178,6 +178,12 @@ def test_upload_overwrites(notebook: Notebook, folder: Path) -> None:
     assert notebook.stdout("print(open('a.txt').read())") == "short\n"
 
 
+def test_an_empty_name_is_no_folder(notebook: Notebook) -> None:
+    """What a template left empty does not upload everything."""
+    with pytest.raises(MagicError, match='no file ""'):
+        notebook.upload('""')
+
+
 def test_path_outside_the_roots_is_refused(notebook: Notebook, folder: Path) -> None:
     """A file beside the notebook's folder, however it is named, is refused with the setting."""
     secret = folder.parent / "secret.txt"

@@ -99,6 +99,20 @@ def test_a_second_interrupt_leaves_a_cell_without_network(
     assert notebook.run("x").result == "43"
 
 
+def test_an_interrupt_before_the_silence_is_known_counts(
+    notebook: Notebook, proxy: FaultProxy
+) -> None:
+    """Once the user is told of the silence, they are told of their interrupt too; one more ends."""
+    notebook.run("import time")
+    request = notebook.send("print('on', flush=True); time.sleep(3)")
+    notebook.wait_for(request, "stream")
+    with proxy.gone(silent=False):
+        by_message(notebook)
+        wait_until(lambda: "once more" in notebook.wait_for(request, "stream")["content"]["text"])
+        by_message(notebook)
+        assert notebook.finish(request, deadline=5).error == "ConnectionLost"
+
+
 @pytest.mark.parametrize("silent", [True, False], ids=["silent", "refusing"])
 @pytest.mark.parametrize("how", ["restart", "shutdown"])
 def test_a_kernel_without_network_ends_in_time(

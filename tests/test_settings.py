@@ -87,6 +87,14 @@ def test_a_key_does_not_travel_unencrypted(monkeypatch: pytest.MonkeyPatch) -> N
     assert "sk-secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("url", ["http://127.0.0.1:99999", "127.0.0.1:8080", "http://[::1"])
+def test_what_is_no_address_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port that cannot be, a missing scheme or a broken host is told before anything is sent."""
+    monkeypatch.setenv("TCI_BASE_URL", url)
+    with pytest.raises(NotConfigured, match=r"TCI_BASE_URL is not an .*address.* Nothing has run"):
+        _ = load().url
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1:8642", "localhost", "[::1]:1"])
 def test_a_key_may_go_to_loopback(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """On this machine http:// is enough."""

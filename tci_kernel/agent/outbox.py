@@ -90,7 +90,7 @@ class Outbox:
         """Replace a text, or the middle of a huge one, by a note; return the bytes gained."""
         content = json.loads(message.frames[3])
         text = content.get("text", "")
-        keep = self.limit // 16 if len(text) > self.limit // 4 else 0
+        keep = self.limit // 8 if len(text) > self.limit // 4 else 0
         dropped = len(text.encode("utf-8", "replace")) - 2 * keep
         stream = message.parent, content.get("name", "")
         note = self.held.get(self.notes.get(stream, 0))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tci_kernel.errors import MagicError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator, Sequence
 
     from tci_kernel.magics.roots import Roots
 
@@ -58,12 +58,14 @@ class Found:
     left_out: list[LeftOut]
 
 
-def find(words: Iterable[str], to: str, roots: Roots) -> Found:
+def find(words: Sequence[str], to: str, roots: Roots) -> Found:
     """Return the files below some paths or globs, to be put in the session's folder `to`.
 
     In folders, hidden entries and what is no regular file are left out, and so are links that
     lead out of the roots. Raises `FileRefused` for a path outside of them, else `MagicError`.
     """
+    if "" in words:
+        raise MagicError('There is no file "". Nothing was uploaded.')
     folder = _folder(to)
     files: dict[str, LocalFile] = {}
     left_out: list[LeftOut] = []
@@ -93,7 +95,7 @@ def _folder(to: str) -> str:
     return "/".join(folder.parts)
 
 
-def _named(words: Iterable[str], roots: Roots) -> Iterator[tuple[Path, str]]:
+def _named(words: Sequence[str], roots: Roots) -> Iterator[tuple[Path, str]]:
     """Yield the paths that words stand for, with their base names; `.` means what is in it."""
     for word in words:
         for match in _matches(os.path.expanduser(word), roots):  # noqa: PTH111  keeps the last "."

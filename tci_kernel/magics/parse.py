@@ -104,6 +104,6 @@ def _wrong(verb: Verb, what: str) -> MagicError:
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """Return "; did you mean …?" if something known is near."""
+    """Return " (did you mean …?)" if something known is near."""
     near = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+    return f" (did you mean {near[0]}?)" if near else ""

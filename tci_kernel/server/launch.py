@@ -1,7 +1,8 @@
 """Starts a session's kernel under its limits, and takes it along when the server ends.
 
-Run as `python -I -S launch.py LIMITS WAY ARGV...`; standard library only, because it starts with
-every session. LIMITS is JSON: resource name → number. WAY is one of
+Run as `python -I -S launch.py STARTER LIMITS WAY ARGV...`; standard library only, because it starts
+with every session. STARTER is the process that runs it, which may have ended before this begins.
+LIMITS is JSON: resource name → number. WAY is one of
 
 * `exec`: become ARGV. For bubblewrap, which ends what it started by itself.
 * `watch`: three processes, so that any of them may be killed and nothing stays behind:
@@ -31,8 +32,8 @@ _SIGNALLED = 128  # a shell reports the end by a signal as this plus its number
 
 def main() -> NoReturn:
     """Start the kernel; return its exit status, or 128 + n if signal n ended it."""
-    limits, way, *argv = sys.argv[1:]
-    end_with(os.getppid(), signal.SIGKILL)
+    starter, limits, way, *argv = sys.argv[1:]
+    end_with(int(starter), signal.SIGKILL)
     # An interrupt is for the kernel alone, which handles it while a cell runs.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if way == "exec":

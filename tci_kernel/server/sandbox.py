@@ -90,7 +90,7 @@ class Sandbox:
     def command(
         self, argv: list[str], folder: Folder, interpreter: Interpreter, limits: Limits
     ) -> list[str]:
-        """Return the command that runs `argv` in this isolation, ending when its starter does.
+        """Return the command that runs `argv` in this isolation, ending when this process does.
 
         Its exit status is that of `argv`, or 128 + n if signal n ended it. Start it in a session
         of its own (`start_new_session`, as jupyter_client does) and from a thread that stays:
@@ -98,12 +98,13 @@ class Sandbox:
         """
         if os.name == "nt":  # neither process groups nor limits of this kind
             return argv
-        launch = [sys.executable, "-I", "-S", str(_LAUNCH), limits.as_json()]
+        program = [sys.executable, "-I", "-S", str(_LAUNCH)]
+        launch = [*program, str(os.getpid()), limits.as_json()]
         if self.kind == "none":
             return [*launch, "watch", *argv]
-        program = shutil.which("bwrap") or "bwrap"
+        bwrap = shutil.which("bwrap") or "bwrap"
         options = bubblewrap.options(folder, interpreter, network=self.network)
-        return [*launch, "exec", program, *options, "--", *argv]
+        return [*launch, "exec", bwrap, *options, "--", *argv]
 
 
 def _obstacle(*, network: bool) -> str | None:

@@ -72,7 +72,7 @@ class BootOptions:
 
     relay: str
     session: str = ""
-    max_buffer: int = 32 * 2**20
+    max_buffer: int = 128 * 2**20
     move: bool = False
     execution_count: int = 1
 
