@@ -608,16 +608,6 @@ def test_odd_messages_do_no_harm(shared: Relay) -> None:
     assert shared.status()["child_pid"] == pid
 
 
-def test_kernel_info_comes_once(relay: Relay) -> None:
-    """The child's kernel info is in the frame of a relay that does not know it."""
-    relay.run("1")
-    info = relay.ask(Exchange(relay.id, relay.acknowledged, hold=0)).kernel_info
-    assert info is not None
-    assert info["implementation"] == "ipython"
-    known = Exchange(relay.id, relay.acknowledged, generation=1, hold=0)
-    assert relay.ask(known).kernel_info is None
-
-
 def test_status_tells_of_processes_and_memory(shared: Relay) -> None:
     """The status names the child's process and what memory it takes."""
     status = shared.status()

@@ -260,7 +260,6 @@ def test_a_request_says_what_it_was_given() -> None:
         "op": "exchange",
         "relay": "me",
         "acknowledged": 4,
-        "generation": 0,
         "hold": 0.5,
         "gather": 0.01,
         "limit": 77,

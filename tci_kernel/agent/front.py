@@ -124,8 +124,6 @@ class Front:
         conversation.ledger.drop_unanswered()
         fields, taken = self._delivery()
         fields["idle"] = self._idle()
-        if head["generation"] < self.pump.process.generation:
-            fields["kernel_info"] = self.pump.process.kernel_info
         return fields, taken
 
     def _delivery(self) -> Answer:

@@ -149,9 +149,8 @@ class Frame:
 
     accepted: number of the last message that the agent took from this relay. last: acknowledge
     this. more: ask again at once. superseded: another relay has taken over. idle: None while a
-    request runs. kernel_info: content of the child's reply, if `Exchange.generation` is older.
-    refused: messages that a kernel may not send, left out. result: of an operation. problem: why
-    the request could not be done, or empty; if not, nothing else in the frame counts.
+    request runs. refused: messages that a kernel may not send, left out. result: of an operation.
+    problem: why the request could not be done, or empty; if not, nothing else in the frame counts.
     """
 
     accepted: int
@@ -161,7 +160,6 @@ class Frame:
     more: bool = False
     superseded: bool = False
     idle: Idle | None = None
-    kernel_info: JSONObject | None = None
     refused: int = 0
     hello: Hello | None = None
     result: JSONObject | None = None

@@ -175,7 +175,6 @@ class LiveTransport:
             self._relay,
             acknowledged=self._session.acknowledged,
             messages=tuple(messages),
-            generation=2**31,  # the front ends ask the child itself
             # Nothing that a front end sends waits behind a look at an idle child.
             hold=hold if messages or self._working else 0.0,
         )

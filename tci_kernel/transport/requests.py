@@ -81,15 +81,13 @@ class BootOptions:
 class Exchange:
     """Pass messages on, and wait for news.
 
-    acknowledged: `Frame.last` of the last frame that arrived. generation: the child's generation
-    whose `kernel_info` is known here. hold: longest wait for the first news; gather: longest wait
-    for more after it. Seconds.
+    acknowledged: `Frame.last` of the last frame that arrived. hold: longest wait for the first
+    news; gather: longest wait for more after it. Seconds.
     """
 
     relay: str
     acknowledged: int = 0
     messages: tuple[Message, ...] = ()
-    generation: int = 0
     hold: float = 0.2
     gather: float = 0.01
 
