@@ -10,8 +10,8 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 from queue import Empty
 from typing import TYPE_CHECKING, Any
@@ -95,13 +95,7 @@ class Server:
         """End all sessions but some, as a client can: by ending their processes."""
         sessions = self.sessions().keys() - but
         with ThreadPoolExecutor(max(1, len(sessions))) as pool:
-            list(pool.map(self._end_session, sessions))
-
-    def _end_session(self, session_id: str) -> None:
-        """End a session; one whose client was cut off may be busy, and ends with the server."""
-        body = {"code": END_SESSION, "language": "python", "session_id": session_id}
-        with suppress(httpx.TimeoutException):
-            self.client.post("/tci/execute", json=body, timeout=10)
+            list(pool.map(self.post, repeat(END_SESSION), sessions))
 
     def children(self) -> list[psutil.Process]:
         """Return all processes that the server has started, and theirs."""

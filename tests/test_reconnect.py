@@ -16,7 +16,7 @@ from test_interrupts import by_message
 pytestmark = live_only
 
 #: Seconds that the network is gone in the middle of a cell.
-OUTAGE = float(os.environ.get("TCI_TEST_OUTAGE", "15"))
+OUTAGE = float(os.environ.get("TCI_TEST_OUTAGE", "60"))
 
 TRYING = "does not answer; trying again"
 AGAIN = "connected again; nothing was lost"

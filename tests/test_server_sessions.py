@@ -231,6 +231,15 @@ def test_a_running_request_whose_client_leaves_is_interrupted(
     assert server.stdout("print(ended)", session) == "interrupted\n"
 
 
+def test_a_client_may_leave_at_any_moment(server: Server) -> None:
+    """However near a request is to its begin or its end, the session takes the next one."""
+    session = server.run("import time")["session_id"]
+    body = f'{{"code": "time.sleep(0.02)", "language": "python", "session_id": "{session}"}}'
+    for tenths in range(0, 400, 2):
+        leave(server, body, tenths / 10_000)
+        assert server.stdout("print('here')", session) == "here\n"
+
+
 def test_a_session_that_nobody_knows_is_ended(server: Server, tmp_path: Path) -> None:
     """A client that leaves before it learns the id of its new session leaves nothing behind."""
     mark = tmp_path / "pid"

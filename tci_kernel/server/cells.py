@@ -16,13 +16,14 @@ LAST_ERROR = 100_000
 
 
 class Cell:
-    """One execute request on its way: `idle` is set once the kernel has said all of it.
+    """One execute request on its way: `begun` once the kernel runs it, `idle` once all is said.
 
     `limit` is the most characters of output that are kept; the rest is counted and dropped.
     """
 
     def __init__(self, message_id: str, limit: int) -> None:
         self.message_id = message_id
+        self.begun = False
         self.idle = asyncio.Event()
         self._room = limit
         self._dropped = 0
@@ -40,6 +41,8 @@ class Cell:
         kind, content = message["msg_type"], message["content"]
         if kind == "status" and content["execution_state"] == "idle":
             self.idle.set()
+        elif kind == "execute_input":
+            self.begun = True
         elif kind == "stream" and content["name"] in get_args(Stream):
             text = content["text"]
             # Few kernels send a list of lines; joining the characters of a text takes long.

@@ -67,6 +67,7 @@ class Kernel:
         self._provisioner = cast("KernelProvisionerBase", manager.provisioner)  # it has started
         self._log = log
         self._cell: Cell | None = None
+        self._begun = asyncio.Event()
         self._client = manager.client()
         self._client.start_channels(stdin=False, hb=False, control=False)
         self._listener = asyncio.create_task(self._listen())
@@ -141,16 +142,25 @@ class Kernel:
         """Run a cell and return its outputs; raises `Died` if the process ends meanwhile.
 
         Cells are run one after the other, so there is nothing queued that an error could abort.
+        A cell's end is its idle, for an interrupt at its very end can cost it its reply.
         """
+        while await self._client.shell_channel.msg_ready():  # the reply of the cell before
+            await self._client.get_shell_msg()
         message_id = self._client.execute(code, allow_stdin=False, stop_on_error=False)
         cell = self._cell = Cell(message_id, output_limit)
-        await self._unless_it_dies(self._all_said(cell))
+        try:
+            await self._unless_it_dies(cell.idle.wait())
+        finally:
+            self._begun.clear()
         return cell.outputs()
 
     async def interrupt(self) -> None:
-        """Interrupt the cell that runs, as Ctrl-C would."""
-        if self.alive:
-            await self._provisioner.send_signal(signal.SIGINT)
+        """Interrupt the cell that runs, as Ctrl-C would, or the next one as soon as it does.
+
+        Between cells a kernel ignores the signal.
+        """
+        await self._begun.wait()
+        await self._provisioner.send_signal(signal.SIGINT)
 
     async def end(self) -> None:
         """End the process with all that it has started, and remove its folder."""
@@ -182,10 +192,6 @@ class Kernel:
                 continue
             return
 
-    async def _all_said(self, cell: Cell) -> None:
-        await self._reply(cell.message_id)
-        await cell.idle.wait()
-
     async def _reply(self, message_id: str) -> None:
         while (await self._client.get_shell_msg())["parent_header"].get("msg_id") != message_id:
             pass
@@ -198,6 +204,8 @@ class Kernel:
                 message = await self._client.get_iopub_msg()
                 if self._cell is not None:
                     self._cell.take(message)
+                    if self._cell.begun:
+                        self._begun.set()
 
     async def _unless_it_dies(self, work: Coroutine[Any, Any, T]) -> T:
         task = asyncio.ensure_future(work)

@@ -54,8 +54,8 @@ class Session:
         try:
             return await asyncio.shield(run)
         except asyncio.CancelledError:
-            if not run.done():
-                await self.kernel.interrupt()
+            interrupt = asyncio.create_task(self.kernel.interrupt())
+            run.add_done_callback(lambda _: interrupt.cancel())
             raise
 
     def info(self) -> SessionInfo:
