@@ -48,7 +48,7 @@ class Server:
         self.token = TOKEN
         self.log = Path(tempfile.mkstemp(suffix=".log")[1])
         # A test run that is killed cannot end its servers: they end themselves.
-        options = {"port": 0, "token": TOKEN, "sandbox": "none", "idle": 600, **options}
+        options = {"port": 0, "token": TOKEN, "sandbox": "none", "idle": 7200, **options}
         arguments = [_argument(name, value) for name, value in options.items()]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
