@@ -26,7 +26,6 @@ HELLO = {
     "ipython": True,
     "agent": "a1",
     "fresh": True,
-    "had_variables": 0,
     "moved": [],
     "not_moved": {},
 }

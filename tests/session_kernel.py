@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from jupyter_client.manager import KernelManager
 
-from tci_kernel.transport.frames import Assembler, Frame, Piece, parse
+from tci_kernel.transport.frames import Frame
 from tci_kernel.transport.message import Channel, Message
+from tci_kernel.transport.pieces import Assembler, Piece, parse
 from tci_kernel.transport.requests import (
     BootOptions,
     Call,

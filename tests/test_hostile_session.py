@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from conftest import Server, environment
 from hostile_session import HEAD, HostileSession
 from notebooks import Notebook, opened
-from tci_kernel.transport import frames
+from tci_kernel.transport import pieces
 from tci_kernel.transport.message import KINDS
 
 json_values = st.recursive(
@@ -178,7 +178,7 @@ def test_frames_that_lie_about_themselves_harm_nobody(
 
 
 @thorough
-@given(printed=st.text() | st.from_regex(frames._PIECE))
+@given(printed=st.text() | st.from_regex(pieces._PIECE))
 def test_printed_text_harms_nobody(
     session: HostileSession, notebook: Notebook, printed: str
 ) -> None:

@@ -77,7 +77,7 @@ def serve(head: JSONObject, messages: list[Numbered]) -> Batch:
         except Exception as error:
             unload()
             hello = {**about(ipython=False), "refusal": f"{type(error).__name__}: {error}"}
-            hello.update(agent="", fresh=True, had_variables=0, moved=[], not_moved={})
+            hello.update(agent="", fresh=True, moved=[], not_moved={})
             hello["lacks_package"] = isinstance(error, ImportError)
             return Batch(1, pack({**NOBODY, "hello": hello}, []))
     return front.answer(head, messages)

@@ -61,7 +61,6 @@ class Front:
     def _launch(self, head: JSONObject, folder: str) -> JSONObject:
         """Return how the first child starts, after saving the variables that are to be moved."""
         variables = self.shell.variables() if self.shell is not None else {}
-        self.had_variables = len(variables)
         self.moved: list[str] = []
         self.not_moved: dict[str, str] = {}
         path = None
@@ -181,7 +180,6 @@ class Front:
             "agent": self.id,
             "fresh": conversation.untouched,
             "execution_count": conversation.ledger.next_count,
-            "had_variables": self.had_variables,
             "moved": [name for name in self.moved if name not in not_moved],
             "not_moved": not_moved,
         }

@@ -36,10 +36,7 @@ request: it gets all that is not acknowledged; the former is told `superseded` a
 
 from __future__ import annotations
 
-import binascii
-import re
-import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -50,16 +47,6 @@ from tci_kernel.transport.message import Channel, JSONObject, Message, json_obje
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Most bytes of one frame, compressed or not: a bomb ends here.
-MAX_FRAME = 256 * 2**20
-
-#: What a piece begins with; SIZE and ENCODING tell where it ends.
-_PIECE = re.compile(
-    r"<tci 1 (?P<nonce>[0-9a-f]{1,32}) (?P<batch>[0-9]{1,18}) (?P<offset>[0-9]{1,12})"
-    r" (?P<size>[0-9]{1,12}) (?P<total>[0-9]{1,12}) (?P<crc>[0-9a-f]{8})"
-    r" (?P<encoding>raw|zlib|text) "
-)
-
 
 class FrameError(InvalidResponse):
     """What the session printed is no frame, or a damaged one; ask again, in smaller pieces."""
@@ -69,17 +56,6 @@ class AgentMissing(FrameError):
     """The session has no agent, because its process is new; nothing was passed on."""
 
     may_have_run = False
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A part of a batch, as it was printed: whole and undamaged."""
-
-    batch: int
-    offset: int
-    total: int
-    compressed: bool
-    data: bytes = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -126,7 +102,6 @@ class Hello:
     ipython: bool
     agent: str
     fresh: bool
-    had_variables: int
     moved: tuple[str, ...]
     not_moved: dict[str, str]
     lacks_package: bool = False
@@ -149,8 +124,8 @@ class Frame:
 
     accepted: number of the last message that the agent took from this relay. last: acknowledge
     this. more: ask again at once. superseded: another relay has taken over. idle: None while a
-    request runs. refused: messages that a kernel may not send, left out. result: of an operation.
-    problem: why the request could not be done, or empty; if not, nothing else in the frame counts.
+    request runs. messages: those that a kernel may send. result: of an operation. problem: why the
+    request could not be done, or empty; if not, nothing else in the frame counts.
     """
 
     accepted: int
@@ -160,96 +135,9 @@ class Frame:
     more: bool = False
     superseded: bool = False
     idle: Idle | None = None
-    refused: int = 0
     hello: Hello | None = None
     result: JSONObject | None = None
     problem: str = ""
-
-
-def parse(text: str, nonce: str) -> Piece:
-    """Return the piece that answers the request with `nonce`, wherever it stands in stdout.
-
-    Raises `AgentMissing` if the session has no agent, else `FrameError` if there is no such piece
-    or it is damaged.
-    """
-    if f"<tci 1 {nonce} missing>" in text:
-        raise AgentMissing(
-            "The session has no agent: its Python process has been started anew. Variables, and a "
-            "cell that ran, are lost; files are kept. The next cell starts afresh."
-        )
-    for match in _PIECE.finditer(text):
-        if match["nonce"] == nonce:
-            return _checked(match)
-    raise FrameError(f"The session printed no whole frame in {len(text)} characters.")
-
-
-def _checked(match: re.Match[str]) -> Piece:
-    size = int(match["size"])
-    length = size if match["encoding"] == "text" else -(-size // 3) * 4
-    printed = match.string[match.end() : match.end() + length]
-    try:
-        data = printed.encode("ascii")
-        if match["encoding"] != "text":
-            data = binascii.a2b_base64(data)
-    except ValueError as error:
-        raise FrameError(f"The session printed a damaged frame: {error}.") from None
-    if len(data) != size or zlib.crc32(data) != int(match["crc"], 16):
-        raise FrameError("The session printed a damaged frame: its checksum is wrong.")
-    return Piece(
-        batch=int(match["batch"]),
-        offset=int(match["offset"]),
-        total=int(match["total"]),
-        compressed=match["encoding"] == "zlib",
-        data=data,
-    )
-
-
-class Assembler:
-    """Joins pieces to a frame.
-
-    `batch` and `offset` say what to fetch next. A piece of another batch that starts at 0 starts
-    over, because the agent no longer has the one before.
-    """
-
-    def __init__(self) -> None:
-        self.batch = 0
-        self._total = 0
-        self._parts: list[bytes] = []
-        self.offset = 0
-
-    def add(self, piece: Piece) -> Frame | None:
-        """Return the frame if this piece completes it; raises `FrameError` if it does not fit."""
-        if piece.offset == 0:
-            self.batch, self._total, self._parts, self.offset = piece.batch, piece.total, [], 0
-        end = piece.offset + len(piece.data)
-        if (piece.batch, piece.offset, piece.total) != (self.batch, self.offset, self._total):
-            raise FrameError(
-                "The session printed another piece of its frame than it was asked for."
-            )
-        if not piece.data or end > piece.total or piece.total > MAX_FRAME:
-            raise FrameError(
-                f"The session printed a frame of impossible size ({piece.total} bytes)."
-            )
-        self._parts.append(piece.data)
-        self.offset = end
-        if end < piece.total:
-            return None
-        batch = b"".join(self._parts)
-        self._parts = []
-        return decode(_inflated(batch) if piece.compressed else batch)
-
-
-def _inflated(data: bytes) -> bytes:
-    inflater = zlib.decompressobj()
-    try:
-        inflated = inflater.decompress(data, MAX_FRAME)
-    except zlib.error as error:
-        raise FrameError(f"The session printed a damaged frame: {error}.") from None
-    if not inflater.eof or inflater.unused_data:
-        raise FrameError(
-            f"The session printed a frame of more than {MAX_FRAME} bytes, or half a one."
-        )
-    return inflated
 
 
 _HEALTH = TypeAdapter(Health)
@@ -270,7 +158,7 @@ _FRAME = TypeAdapter(Frame)
 def decode(batch: bytes) -> Frame:
     """Return the frame that is packed in `batch`; raises `FrameError` if none is.
 
-    Messages that a kernel may not send are left out and counted.
+    Messages that a kernel may not send are left out.
     """
     try:
         end = 8 + int(batch[:8], 16)
@@ -279,8 +167,7 @@ def decode(batch: bytes) -> Frame:
         messages = list(_messages(layout, memoryview(batch)[end:]))
         checked = (message.checked() for message in messages)
         valid = tuple(message for message in checked if message is not None)
-        refused = len(messages) - len(valid)
-        frame = _FRAME.validate_python({**head, "messages": valid, "refused": refused})
+        frame = _FRAME.validate_python({**head, "messages": valid})
     except (ValidationError, ValueError, RecursionError):
         raise FrameError("The session printed a frame whose content is not the wire's.") from None
     if messages and messages[-1].number > frame.last:

@@ -23,7 +23,8 @@ from tci_kernel.errors import (
     TimedOut,
     Unauthorized,
 )
-from tci_kernel.transport.frames import AgentMissing, Assembler, FrameError, parse
+from tci_kernel.transport.frames import AgentMissing, FrameError
+from tci_kernel.transport.pieces import Assembler, parse
 from tci_kernel.transport.requests import (
     LIMIT,
     SMALLEST_LIMIT,
