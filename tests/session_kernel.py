@@ -8,6 +8,7 @@ import time
 import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from jupyter_client.manager import KernelManager
@@ -223,14 +224,16 @@ def session_kernel(folder: Path) -> Iterator[Session]:
     manager = KernelManager()
     if "TCI_TEST_PYTHON" in os.environ:
         manager.kernel_spec.argv[0] = os.environ["TCI_TEST_PYTHON"]
-    # Its history is its own too: the user's says nothing of this session.
-    environment = {**os.environ, "IPYTHONDIR": f"{folder}-ipython"}
-    manager.start_kernel(cwd=str(folder), env=environment)
-    client = manager.client()
-    client.start_channels()
-    try:
-        client.wait_for_ready(timeout=DEADLINE)
-        yield Session(manager, client, folder)
-    finally:
-        client.stop_channels()
-        manager.shutdown_kernel(now=True)
+    with TemporaryDirectory(prefix="tci-", ignore_cleanup_errors=True) as temporary:
+        # Its history is its own too: the user's says nothing of this session. It ends by SIGKILL,
+        # which leaves files.
+        own = {"IPYTHONDIR": f"{folder}-ipython", "TMPDIR": temporary}
+        manager.start_kernel(cwd=str(folder), env={**os.environ, **own})
+        client = manager.client()
+        client.start_channels()
+        try:
+            client.wait_for_ready(timeout=DEADLINE)
+            yield Session(manager, client, folder)
+        finally:
+            client.stop_channels()
+            manager.shutdown_kernel(now=True)
