@@ -6,20 +6,6 @@ from typing import Any
 
 from ipykernel.kernelbase import Kernel
 
-#: JupyterLab asks for it whenever a notebook is opened, and the child tells the rest.
-_NOTHING_DEBUGGED = {
-    "isStarted": False,
-    "hashMethod": "Murmur2",
-    "hashSeed": 0,
-    "tmpFilePrefix": "",
-    "tmpFileSuffix": ".py",
-    "breakpoints": [],
-    "stoppedThreads": [],
-    "richRendering": True,
-    "exceptionPaths": [],
-    "copyToGlobals": True,
-}
-
 
 class Refusals(Kernel):  # type: ignore[misc]  # ipykernel's base class is untyped
     """Answers requests for comms, a debugger and subshells where no child is there to do it."""
@@ -44,15 +30,9 @@ class Refusals(Kernel):  # type: ignore[misc]  # ipykernel's base class is untyp
 
     async def do_debug_request(self, msg: dict[str, Any]) -> dict[str, Any]:
         """Say that nothing is debugged; refuse the rest in the debugger's own form."""
-        reply = {
-            "type": "response",
-            "request_seq": msg.get("seq", 0),
-            "command": msg.get("command", ""),
-        }
-        if msg.get("command") == "debugInfo":
-            return {**reply, "success": True, "body": _NOTHING_DEBUGGED}
-        message = "The debugger is not available in plain transport."
-        return {**reply, "success": False, "message": message}
+        from tci_kernel import debugger  # noqa: PLC0415
+
+        return debugger.answer(msg)
 
     async def create_subshell_request(self, socket: Any, ident: Any, parent: Any) -> None:
         """Refuse a subshell: a session runs one request at a time."""

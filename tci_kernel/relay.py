@@ -281,7 +281,7 @@ class Relay:
         incoming = self.pending.get(running[0]) if running else None
         if incoming is not None:
             header = incoming.header
-        elif running or self._kernel.runs_cell:
+        elif running or self._kernel.runner.busy:
             header = self._kernel.get_parent("shell")["header"]
         else:
             self._kernel.log.warning("%s", text)
@@ -319,6 +319,4 @@ class Relay:
         self._publish("status", {"execution_state": "idle"}, header)
 
     def _publish(self, kind: str, content: dict[str, Any], parent: dict[str, Any]) -> None:
-        session, socket = self._kernel.session, self._kernel.iopub_socket
-        topic = self._kernel._topic(kind)  # noqa: SLF001  the base class's seam
-        session.send(socket, kind, content, parent={"header": parent}, ident=topic)
+        self._kernel.publish(kind, content, {"header": parent})

@@ -1,0 +1,67 @@
+"""The debugger, while there is no child that could answer for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tci_kernel.kernel import TCIKernel
+
+Content = dict[str, Any]
+
+_IN_PLAIN = "The debugger is not available in plain transport."
+_NOT_BEGUN = "The debugger has not been initialized."
+
+#: JupyterLab asks for it whenever a notebook is opened, and the child tells the rest.
+_NOTHING_DEBUGGED = {
+    "isStarted": False,
+    "hashMethod": "Murmur2",
+    "hashSeed": 0,
+    "tmpFilePrefix": "",
+    "tmpFileSuffix": ".py",
+    "breakpoints": [],
+    "stoppedThreads": [],
+    "richRendering": True,
+    "exceptionPaths": [],
+    "copyToGlobals": True,
+}
+
+
+async def begin(kernel: TCIKernel, stream: Any, ident: Any, parent: Any) -> None:
+    """Open the session for a person who turns the debugger on, and pass the request on.
+
+    Belongs to the main loop. Where the session cannot be opened, the reply says why.
+    """
+    reason = _IN_PLAIN
+    try:
+        await kernel.connection.get().open()
+    except Exception as error:  # noqa: BLE001  nothing may escape
+        kernel.log.warning("The debugger finds no session: %s", error)
+        reason = str(error)
+    if (relay := kernel.connection.relay) is not None:
+        relay.synchronise(kernel.execution_count)
+        relay.ask("control", ident, parent)
+    else:
+        content = _refusal(parent["content"], reason)
+        kernel.control_thread.io_loop.add_callback(
+            kernel.session.send, stream, "debug_reply", content, parent, ident
+        )
+
+
+def answer(request: Content) -> Content:
+    """Return a reply that says that nothing is debugged, or refuses in the debugger's own form."""
+    if request.get("command") == "debugInfo":
+        return {**_reply(request), "success": True, "body": _NOTHING_DEBUGGED}
+    return _refusal(request, _NOT_BEGUN)
+
+
+def _refusal(request: Content, reason: str) -> Content:
+    return {**_reply(request), "success": False, "message": reason}
+
+
+def _reply(request: Content) -> Content:
+    return {
+        "type": "response",
+        "request_seq": request.get("seq", 0),
+        "command": request.get("command", ""),
+    }
