@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from typer.main import get_command
 
-from tci_kernel import api, client, errors
+from tci_kernel import TCIClient, api, errors, run
 from tci_kernel.cli import app
 from tci_kernel.magics.verbs import VERBS
 from tci_kernel.settings import Settings
@@ -70,10 +70,10 @@ def tree() -> str:
 def functions() -> str:
     """Return a section for each public function and method of the client."""
     shown: list[tuple[str, Callable[..., Any]]] = [
-        ("tci_kernel.run", client.run),
-        ("TCIClient.execute", client.TCIClient.execute),
-        ("TCIClient.sessions", client.TCIClient.sessions),
-        ("TCIClient.close", client.TCIClient.close),
+        ("tci_kernel.run", run),
+        ("TCIClient.execute", TCIClient.execute),
+        ("TCIClient.sessions", TCIClient.sessions),
+        ("TCIClient.close", TCIClient.close),
     ]
     return "\n\n".join(
         f"## {name}\n\n```python\n{_signature(function)}\n```\n\n{_text(function)}"

@@ -12,13 +12,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tci_kernel.client import TCIClient, run
+    from tci_kernel.client import TCIClient
     from tci_kernel.errors import TCIError
+    from tci_kernel.sdk import run
     from tci_kernel.settings import Settings
 
 __all__ = ["Settings", "TCIClient", "TCIError", "run"]
 
-_HOMES = {"Settings": "settings", "TCIClient": "client", "TCIError": "errors", "run": "client"}
+_HOMES = {"Settings": "settings", "TCIClient": "client", "TCIError": "errors", "run": "sdk"}
 
 
 def __getattr__(name: str) -> Any:
