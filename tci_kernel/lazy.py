@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -50,8 +51,11 @@ class LazyConnection:
         """The execution count with which a predecessor that died left its session, else 0."""
         if self.made is None and not self._left_behind:
             return 0
-        session = self.get().session
-        return session.execution_count if session.id is not None and not session.fresh else 0
+        with suppress(Exception):  # the cell will say it
+            session = self.get().session
+            if session.id is not None and not session.fresh:
+                return session.execution_count
+        return 0
 
     async def resume(self) -> None:
         """Find the child again that an earlier process of this kernel left, if there was one."""

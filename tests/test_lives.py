@@ -46,6 +46,20 @@ def test_a_killed_kernel_finds_its_session_again(notebook: Notebook, server: Ser
     session_of(server, before)
 
 
+@plain_only
+def test_settings_that_were_broken_before_a_restart_are_told(
+    open_notebook: Callable[..., Notebook], tmp_path: Path
+) -> None:
+    """The first cell says what is wrong with them, though a session is there to go on with."""
+    config = tmp_path / "config.toml"
+    config.touch()
+    notebook = open_notebook(TCI_CONFIG=str(config))
+    notebook.run("1")
+    config.write_text("retries = 'many'")
+    notebook.restart()
+    assert notebook.run("1").error == "NotConfigured"
+
+
 def test_new_leaves_the_session_for_another(notebook: Notebook, server: Server) -> None:
     """After `%tci new` the old session has ended, also one that still speaks; cells go on."""
     before = set(server.sessions())
