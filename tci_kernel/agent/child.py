@@ -11,6 +11,8 @@ Runs on Python 3.8 or newer with any ipykernel from 5 on; imports nothing of thi
 from __future__ import annotations
 
 import asyncio
+import functools
+import inspect
 import json
 import os
 import pickle
@@ -45,6 +47,7 @@ def main(link: socket.socket, options: dict[str, Any]) -> None:
     _drop_nothing(app)
     app.initialize()
     _count_from(app.shell, options["execution_count"])
+    _interrupt_cells_only(app.kernel)
     lost = load_variables(options["variables"], app.shell.user_ns)
     link.sendall(_line({"lost": lost}))
     own = frozenset(threading.enumerate())
@@ -82,6 +85,54 @@ def _count_from(shell: Any, count: int) -> None:
     history = shell.history_manager
     for inputs in (history.input_hist_parsed, history.input_hist_raw):
         inputs.extend([""] * (count - len(inputs)))
+
+
+def _interrupt_cells_only(kernel: Any) -> None:
+    """Let an interrupt end a cell, and nothing that the kernel does around it.
+
+    In a stock kernel a SIGINT just before or behind the user's code costs the cell its reply, and
+    one right after that the kernel its life. Here one that comes before it waits for the code.
+    """
+    if not inspect.iscoroutinefunction(kernel.do_execute):  # ipykernel 5
+        return
+    execute = kernel.do_execute
+    early = threading.Event()
+
+    def note(*_: object) -> None:
+        early.set()
+
+    def begin_request() -> None:
+        early.clear()
+        is_cell = kernel.get_parent("shell")["header"]["msg_type"] == "execute_request"
+        handler: Any = note if is_cell else signal.default_int_handler
+        kernel.saved_sigint_handler = signal.signal(signal.SIGINT, handler)
+
+    @functools.wraps(execute)
+    async def do_execute(*arguments: Any, **options: Any) -> Any:
+        if threading.current_thread() is not threading.main_thread():  # a subshell has no signals
+            return await execute(*arguments, **options)
+        count = kernel.execution_count
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            try:
+                if early.is_set():
+                    raise KeyboardInterrupt
+                return await execute(*arguments, **options)
+            finally:
+                signal.signal(signal.SIGINT, before)
+        except KeyboardInterrupt:
+            signal.signal(signal.SIGINT, before)
+            return _interrupted(kernel, count)
+
+    kernel.pre_handler_hook, kernel.do_execute = begin_request, do_execute
+
+
+def _interrupted(kernel: Any, count: int) -> dict[str, Any]:
+    """Fail a cell that an interrupt has met outside of the user's code; return its reply."""
+    error = {"ename": "KeyboardInterrupt", "evalue": "", "traceback": ["KeyboardInterrupt"]}
+    kernel.send_response(kernel.iopub_socket, "error", error)
+    reply = {"status": "error", "execution_count": count, "user_expressions": {}, "payload": []}
+    return {**reply, **error}
 
 
 def load_variables(path: str | None, namespace: dict[str, Any]) -> dict[str, str]:

@@ -85,6 +85,12 @@ class Conversation:
         for channel, frames in self.ledger.close(text, all_aborted=all_aborted):
             self.hear(channel, frames)
 
+    def end_unanswered(self) -> None:
+        """End what the child has forgotten to reply to."""
+        for channel, frames in self.ledger.end_unanswered():
+            self.hear(channel, frames)
+            self.lock.notify_all()
+
     def refuse(self) -> None:
         """Answer with an error what was asked, because there is no child."""
         self.inbox.clear()

@@ -120,7 +120,6 @@ class Front:
             conversation.refuse()
         self.pump.wake()
         conversation.wait(head["hold"], head["gather"])
-        conversation.ledger.drop_unanswered()
         fields, taken = self._delivery()
         fields["idle"] = self._idle()
         return fields, taken

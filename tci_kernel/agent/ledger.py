@@ -16,8 +16,18 @@ if TYPE_CHECKING:
     Key = tuple[str, str]
 
 
-#: Seconds behind its idle after which a question has no reply.
+#: Seconds behind its idle after which a request has no reply.
 REPLY_GRACE = 1.0
+
+#: What a cell's is then: ipykernel has failed in what it does around the user's code.
+NO_REPLY = {
+    "status": "error",
+    "ename": "KernelError",
+    "evalue": "The kernel has not said how this cell ended; variables are kept.",
+    "traceback": [],
+    "user_expressions": {},
+    "payload": [],
+}
 
 
 class Asked:
@@ -29,7 +39,8 @@ class Asked:
         self.raw_header = raw_header
         self.runs = self.msg_type == "execute_request"
         self.replied = not self.msg_type.endswith("_request")
-        self.sent = self.busy = self.idle = False
+        self.sent = self.busy = self.begun = self.idle = False
+        self.unwanted = False  # to be interrupted as it begins
         self.idle_since = 0.0
 
     def obituary(self, text: str, count: int, *, aborted: bool) -> Iterator[tuple[str, Frames]]:
@@ -95,6 +106,8 @@ class Ledger:
         for key, asked in self._by_parent(channel, parent):
             if msg_type == "status":
                 self._note_state(asked, json.loads(frames[3]).get("execution_state", ""))
+            elif msg_type == "execute_input":
+                asked.begun = True
             elif channel != "iopub":
                 asked.replied = True
             if asked.replied and asked.idle:
@@ -118,12 +131,19 @@ class Ledger:
             asked.idle = True
             asked.idle_since = time.monotonic()
 
-    def drop_unanswered(self) -> None:
-        """Forget questions of kinds that the child does not know: an idle is all they get."""
-        now = time.monotonic()
+    def end_unanswered(self) -> list[tuple[str, Frames]]:
+        """Return the replies that cells lack whose idle has long been there.
+
+        Questions of kinds that the child does not know are forgotten: an idle is all they get.
+        """
+        latest = time.monotonic() - REPLY_GRACE
+        messages: list[tuple[str, Frames]] = []
         for key, asked in list(self.asked.items()):
-            if asked.idle and not asked.runs and now - asked.idle_since > REPLY_GRACE:
+            if asked.idle and asked.idle_since < latest:
                 del self.asked[key]
+                reply = {**NO_REPLY, "execution_count": self.next_count - 1}
+                messages += asked.answers(reply) if asked.runs else ()
+        return messages
 
     def _note_comm(self, msg_type: str, frames: Frames) -> None:
         if msg_type == "comm_open":

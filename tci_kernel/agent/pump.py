@@ -142,7 +142,11 @@ class Pump(threading.Thread):
                 with contextlib.suppress(*ODD):
                     if not self._is_about_itself(channel, frames):
                         self.conversation.hear(channel, frames)
+            running = self.conversation.ledger.running()
             self.conversation.lock.notify_all()
+        if running is not None and running.begun and running.unwanted:
+            running.unwanted = False
+            self.process.signal(signal.SIGINT)
 
     def _is_about_itself(self, channel: str, frames: Frames) -> bool:
         """See to what the child says of its own start, which is nothing for the relay."""
@@ -165,6 +169,7 @@ class Pump(threading.Thread):
             self._ping_again()
             return
         with self.conversation.lock:
+            self.conversation.end_unanswered()
             asked = list(self.conversation.inbox)
             self.conversation.inbox.clear()
             self.conversation.ledger.mark_sent()

@@ -1,0 +1,59 @@
+"""A cell whose reply ipykernel would lose: the front end gets one, and the next cell runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from session_kernel import Relay, session_kernel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SIGINT = "__import__('signal').raise_signal(2)"
+BEFORE_CODE = "get_ipython().kernel._publish_execute_input = lambda *_: {}"
+BEHIND_CODE = "get_ipython().payload_manager.read_payload = lambda: {}"
+MEND = "del get_ipython().payload_manager.read_payload"
+
+
+@pytest.fixture(scope="module")
+def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
+    """One session with an agent."""
+    with session_kernel(tmp_path_factory.mktemp("replies")) as session:
+        relay = Relay(session)
+        relay.boot()
+        yield relay
+
+
+def reply_to(relay: Relay, code: str) -> dict[str, object]:
+    """Run a cell and return what its one reply says."""
+    [reply] = [m.content for m in relay.run(code) if m.msg_type == "execute_reply"]
+    return reply
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_an_interrupt_behind_the_code_fails_the_cell(relay: Relay, times: int) -> None:
+    """What interrupts the kernel itself, once or twice, costs neither reply nor variables."""
+    pid = relay.result("import os; x = 1; os.getpid()")
+    raising = ", ".join([SIGINT] * times)
+    assert reply_to(relay, BEHIND_CODE.format(f"[{raising}]"))["ename"] == "KeyboardInterrupt"
+    relay.run(MEND)
+    assert relay.result("x, os.getpid()") == f"(1, {pid})"
+
+
+def test_an_interrupt_before_the_code_keeps_it_from_running(relay: Relay) -> None:
+    """One that comes while the kernel makes ready is heeded when the code is to begin."""
+    relay.run(f"ran = False; {BEFORE_CODE.format(SIGINT)}")
+    assert reply_to(relay, "ran = True")["ename"] == "KeyboardInterrupt"
+    relay.run("del get_ipython().kernel._publish_execute_input", silent=True)
+    assert relay.result("ran") == "False"
+
+
+def test_a_fault_of_the_kernel_is_a_reply_too(relay: Relay) -> None:
+    """A cell that is idle and has no reply gets one before long that says so."""
+    reply = reply_to(relay, BEHIND_CODE.format("1 / 0"))
+    assert (reply["status"], reply["ename"]) == ("error", "KernelError")
+    assert "variables are kept" in str(reply["evalue"])
+    relay.run(MEND)
+    assert relay.result("6 * 7") == "42"
