@@ -141,6 +141,36 @@ def test_an_interrupt_goes_on_to_the_child(session: Session) -> None:
     assert reply["content"]["ename"] == "KeyboardInterrupt"
 
 
+#: Interrupts the session once the agent has passed on a foreign cell.
+INTERRUPT_NEXT = """# tci-agent
+import os, sys, threading, time
+def interrupt(foreign=sys.modules["_tci_agent.entry"].front.conversation.foreign):
+    while not foreign:
+        time.sleep(0.01)
+    os.kill(os.getpid(), 2)
+threading.Thread(target=interrupt).start()"""
+
+
+def test_an_interrupt_spares_a_front_ends_cell(relay: Relay, session: Session) -> None:
+    """A foreign cell that waits behind it is left at once, and ends as it begins."""
+    session.execute(INTERRUPT_NEXT)
+    cell = "ran = []; import time; time.sleep(1.5); ran.append(1)"
+    front_ends = relay.execute_request(cell)
+    relay.exchange(front_ends, hold=0)
+    began = time.monotonic()
+    outputs = session.execute("time.sleep(30); ran.append(2)")
+    assert outputs.reply["ename"] == "KeyboardInterrupt"
+    assert time.monotonic() - began < 1
+    relay.finish(front_ends)
+    assert relay.result("ran") == "[1]"
+
+
+def test_a_front_ends_error_does_not_abort(relay: Relay, session: Session) -> None:
+    """A foreign cell that waits behind a front end's cell that fails runs all the same."""
+    relay.exchange(relay.execute_request("import time; time.sleep(0.5); 1 / 0"), hold=0)
+    assert session.execute("print('ran')").stdout == "ran\n"
+
+
 def test_input_is_refused(session: Session) -> None:
     """A foreign cell cannot ask: nobody could answer."""
     assert session.execute("input()").reply["ename"] == "StdinNotImplementedError"

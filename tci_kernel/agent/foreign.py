@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from .conversation import Conversation
     from .pump import Pump
-    from .wire import Frames, JSONObject
+    from .wire import JSONObject
 
 
 class ChildError(Exception):
@@ -61,7 +61,7 @@ def republish(ipython: Any, msg_type: str, content: JSONObject) -> None:
 def child_error(reply: JSONObject) -> ChildError:
     """Return the error that makes the session's reply what the child's was."""
     name = reply.get("ename", "Aborted")
-    text = reply.get("evalue", "The cell was not run, because the one before it failed.")
+    text = reply.get("evalue", "The cell was not run, because the session has ended.")
     kind = type(name, (ChildError,), {})
     error: ChildError = kind(text, reply.get("traceback") or [f"{name}: {text}"])
     return error
@@ -74,55 +74,76 @@ class ForeignCells:
         self.conversation = conversation
         self.pump = pump
         self.ipython = ipython
+        self.interrupted = False
 
     def run(self, code: str) -> Result | None:
-        """Run a cell in the child; its messages reach the relay's front ends too."""
-        with interrupts(self._interrupt), self._asked(code) as news:
-            return self._republish(news)
+        """Run a cell in the child; its messages reach the relay's front ends too.
+
+        One that the child aborts, because a front end's cell before it has failed, is asked again.
+        """
+        self.interrupted = False
+        with interrupts(self._note_interrupt):
+            while True:
+                with self._asked(code) as asked:
+                    result, reply = self._republish(asked)
+                if reply["status"] == "ok":
+                    return result
+                if reply["status"] != "aborted" or self.pump.state not in ("starting", "ready"):
+                    raise child_error(reply)
 
     @contextlib.contextmanager
-    def _asked(self, code: str) -> Iterator[deque[tuple[str, Frames]]]:
-        """Ask the child to run a cell, and give what it says of it."""
+    def _asked(self, code: str) -> Iterator[str]:
+        """Ask the child to run a cell; what it says of it is kept under the request's id."""
         header = new_header("execute_request", self.pump.session)
         content = {"code": code, "silent": False, "store_history": True, "stop_on_error": False}
         content.update(user_expressions={}, allow_stdin=False)
         parts: list[JSONObject] = [header, {}, {}, content]
-        news: deque[tuple[str, Frames]] = deque()
         with self.conversation.lock:
-            self.conversation.foreign[header["msg_id"]] = news
+            self.conversation.foreign[header["msg_id"]] = deque()
             self.conversation.ask("shell", [json.dumps(part).encode() for part in parts])
             if self.pump.state == "failed":
                 self.conversation.refuse()
         self.pump.wake()
         try:
-            yield news
+            yield header["msg_id"]
         finally:
             del self.conversation.foreign[header["msg_id"]]
 
-    def _republish(self, news: deque[tuple[str, Frames]]) -> Result | None:
-        """Say what a foreign cell says, until it is idle and has its reply."""
-        result, error, missing = None, None, {"execute_reply", "idle"}
+    def _republish(self, asked: str) -> tuple[Result | None, JSONObject]:
+        """Say what a foreign cell says, until it is idle; return its result and its reply."""
+        result, reply, missing = None, {}, {"execute_reply", "idle"}
         while missing:
-            msg_type, content = self._next(news)
+            msg_type, content = self._next(asked)
             if msg_type == "execute_result":
                 result = Result(content)
             elif msg_type == "execute_reply":
-                error = content if content["status"] != "ok" else None
+                reply = content
             elif msg_type != "status":
                 republish(self.ipython, msg_type, content)
             missing -= {msg_type, content.get("execution_state")}
-        if error is not None:
-            raise child_error(error)
-        return result
+        return result, reply
 
-    def _next(self, news: deque[tuple[str, Frames]]) -> tuple[str, JSONObject]:
+    def _next(self, asked: str) -> tuple[str, JSONObject]:
         """Wait for the next message."""
+        news = self.conversation.foreign[asked]
         with self.conversation.lock:
             # In bounded steps: an interrupt that comes just before a wait is seen after it.
             while not news:
+                if self.interrupted:
+                    self._interrupt(asked)
                 self.conversation.lock.wait(0.1)
             msg_type, frames = news.popleft()
         return msg_type, json.loads(frames[3])
 
-    def _interrupt(self, *_: object) -> None:
-        self.pump.process.signal(signal.SIGINT)
+    def _note_interrupt(self, *_: object) -> None:
+        self.interrupted = True
+
+    def _interrupt(self, asked: str) -> None:
+        """Interrupt the cell; one that waits behind a front end's is left, to end as it begins."""
+        self.interrupted = False
+        cell = self.conversation.ledger.asked["shell", asked]
+        if cell.begun:
+            self.pump.process.signal(signal.SIGINT)
+        else:
+            cell.unwanted = True
+            raise child_error({"ename": "KeyboardInterrupt", "evalue": "It had not begun."})
