@@ -36,6 +36,11 @@ class Begun:
             self.finished.set_result(self._reply)
         return True
 
+    def fail(self, error: Exception) -> None:
+        """End the cell, because the child's reply cannot come any more."""
+        if not self.finished.done():
+            self.finished.set_exception(error)
+
 
 def _result(reply: dict[str, Any]) -> Result:
     """Return what a reply says."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tci_kernel.kernel import TCIKernel
+    from tci_kernel.transport.failure import Failure
     from tci_kernel.transport.message import Channel, Message
 
 Frames = tuple[bytes, ...]
@@ -83,12 +84,18 @@ class Channels:
         asked_on = "shell" if message.channel == "stdin" else message.channel
         self._send_on(message.channel, self._signed(self._asker(asked_on, message), frames))
 
-    def reply(self, channel: str, incoming: Incoming, kind: str, content: dict[str, Any]) -> None:
-        """Send a reply of this side's own to a front end's request."""
-        parent = {"header": incoming.header}
-        message = self._session.msg(kind, content, parent=parent)
-        signed = self._session.serialize(message, ident=incoming.identities)
-        self._send_on(channel, signed)
+    def bury(self, channel: str, incoming: Incoming, failure: Failure) -> None:
+        """Answer a front end's request in the child's place, which no longer can."""
+        parent, kind = {"header": incoming.header}, incoming.header["msg_type"]
+        reply = {"status": "error", **failure.content}
+        if kind == "execute_request":
+            self._kernel.publish("error", failure.content, parent)
+            reply["execution_count"] = self._kernel.execution_count
+        if kind.endswith("_request"):
+            message = self._session.msg(kind.replace("_request", "_reply"), reply, parent=parent)
+            signed = self._session.serialize(message, ident=incoming.identities)
+            self._send_on(channel, signed)
+        self._kernel.publish("status", {"execution_state": "idle"}, parent)
 
     def _send_on(self, channel: str, signed: list[bytes]) -> None:
         match channel:

@@ -28,7 +28,6 @@ class Pending:
         self._asked: dict[tuple[str, str], Incoming] = {}
         self._idle: set[str] = set()  # cells that lack their reply only
         self._replied: set[str] = set()  # cells that lack their idle only
-        self._unseen: dict[str, int] = {}
         self._changed = asyncio.Event()
 
     def __bool__(self) -> bool:
@@ -121,22 +120,6 @@ class Pending:
         while not condition():
             self._changed.clear()
             await self._changed.wait()
-
-    # -- this side's own requests, which no front end is to hear of --
-
-    def add_unseen(self, message_id: str) -> None:
-        """Note a request of this side's own: its reply and its idle are to come."""
-        self._unseen[message_id] = 2
-
-    def takes_unseen(self, message: Message) -> bool:
-        """Tell whether a message belongs to a request of this side's own, and note its end."""
-        message_id = message.parent_id
-        if message_id not in self._unseen:
-            return False
-        self._unseen[message_id] -= message.channel != "iopub" or message.is_idle
-        if not self._unseen[message_id]:
-            del self._unseen[message_id]
-        return True
 
 
 def _is_cell(incoming: Incoming) -> bool:

@@ -11,36 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 from tci_kernel.channels import Channels, Incoming
 from tci_kernel.errors import LiveRefused, TCIError
+from tci_kernel.interrupts import ChildInterrupts
 from tci_kernel.pending import Pending
 from tci_kernel.routes import Routes
 from tci_kernel.senders import is_typed
 from tci_kernel.transport.failure import from_exception
 from tci_kernel.transport.live import LiveTransport
+from tci_kernel.unseen import Unseen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tci_kernel.kernel import TCIKernel
     from tci_kernel.session import Session
-    from tci_kernel.transport.failure import Failure
     from tci_kernel.transport.frames import Health, Hello
     from tci_kernel.transport.message import Channel, Message
     from tci_kernel.transport.plain import Result
-
-#: The user is told that a cell does not heed an interrupt after so many seconds.
-_PATIENCE = 10.0
-
-_INTERRUPT_WAITS = (
-    "TCI: the interrupt takes effect when the service answers again. Interrupt once more to leave "
-    "the cell now; it may run on in the session."
-)
-
-#: Lets the child's count pass over a cell that it did not get.
-_SKIP = (
-    "(lambda shell: [cells.extend([''] * ({count} - len(cells))) for cells in "
-    "(shell.history_manager.input_hist_parsed, shell.history_manager.input_hist_raw)] "
-    "and setattr(shell, 'execution_count', {count}))(get_ipython())"
-)
 
 
 class Relay:
@@ -54,10 +40,11 @@ class Relay:
         self._channels = Channels(kernel)
         self.routes = Routes(self._channels)
         self._live = LiveTransport(session, self._deliver, self._tell, self._ended)
-        self._open = False
-        self._interrupted = ""
-        self._told_busy = ""
         self.pending = Pending(self._channels)
+        self._unseen = Unseen(kernel.session, self._live.pass_on)
+        self.interrupts = ChildInterrupts(self._live, self.pending, self._unseen, self._notify)
+        self._open = False
+        self._told_busy = ""
         self._unnoted: set[str] = set()
         self._failed = False
         self._refusal: LiveRefused | None = None
@@ -146,7 +133,7 @@ class Relay:
         then on shows neither its output nor its questions.
         """
         self._told_busy = header["msg_id"]
-        self._publish("status", {"execution_state": "busy"}, header)
+        self._kernel.publish("status", {"execution_state": "busy"}, {"header": header})
 
     async def quiet(self) -> bool:
         """Wait until the child has finished its cells; False if one failed that aborts others."""
@@ -166,51 +153,14 @@ class Relay:
 
     def synchronise(self, execution_count: int) -> None:
         """Let the child count a cell that it did not get, as one of `%tci` lines only."""
-        if execution_count <= self._count:
-            return
-        self._count = execution_count
-        self._run_unseen(_SKIP.format(count=execution_count + 1))
+        if execution_count > self._count:
+            self._count = execution_count
+            self._unseen.skip_to(execution_count + 1)
 
     def set_up(self, codes: Sequence[str]) -> None:
         """Run what a front end has set up before there was a child; the next cell waits for it."""
         for code in codes:
-            self._run_unseen(code)
-
-    def _run_unseen(self, code: str) -> None:
-        content = {"code": code, "silent": True, "store_history": False, "user_expressions": {}}
-        header = self._kernel.session.msg_header("execute_request")
-        self._send_unseen(
-            "shell", header, {**content, "allow_stdin": False, "stop_on_error": False}
-        )
-
-    def interrupt(self) -> None:
-        """Interrupt the child's cell; say so if it does not heed that.
-
-        While the service does not answer, the interrupt waits for it; a second one does not.
-        """
-        running = self.pending.cells[:1]
-        if self._live.silent and self._interrupted in running:
-            self._live.give_up()
-            return
-        self._interrupted = running[0] if running else ""
-        if self._live.silent:
-            self._notify(_INTERRUPT_WAITS)
-        header = self._kernel.session.msg_header("interrupt_request")
-        self._send_unseen("control", header, {})
-        if running:
-            self._kernel.io_loop.call_later(_PATIENCE, self._tell_uninterruptible, running[0])
-
-    def _tell_uninterruptible(self, message_id: str) -> None:
-        if message_id in self.pending.cells and not self._live.silent:
-            self._notify(
-                "TCI: the cell does not react to the interrupt; it may be in code that cannot be "
-                "interrupted. Restart the kernel to end it: files and packages are kept."
-            )
-
-    def _send_unseen(self, channel: Channel, header: Any, content: dict[str, Any]) -> None:
-        """Ask something that no front end has asked, and none is to hear of."""
-        self.pending.add_unseen(header["msg_id"])
-        self._send(channel, header, {}, content)
+            self._unseen.run(code)
 
     def _send(
         self, channel: Channel, header: Any, metadata: dict[str, Any], content: dict[str, Any]
@@ -229,7 +179,7 @@ class Relay:
 
     def _hand_out(self, message: Message) -> None:
         """Hand a message of the child to whom it concerns."""
-        if self.pending.takes_unseen(message):
+        if self._unseen.takes(message):
             return
         parent = message.parent_id
         is_reply = message.channel in {"shell", "control"}
@@ -272,8 +222,7 @@ class Relay:
     def _tell(self, text: str) -> None:
         """Tell the user what the transport says, and of an interrupt that waits for the service."""
         self._notify(text)
-        if self._live.silent and self._interrupted in self.pending.cells:
-            self._notify(_INTERRUPT_WAITS)
+        self.interrupts.remind()
 
     def _notify(self, text: str) -> None:
         """Tell the user something, in the cell that runs."""
@@ -286,7 +235,8 @@ class Relay:
         else:
             self._kernel.log.warning("%s", text)
             return
-        self._publish("stream", {"name": "stderr", "text": f"{text}\n"}, header)
+        content = {"name": "stderr", "text": f"{text}\n"}
+        self._kernel.publish("stream", content, {"header": header})
 
     def _ended(self, error: TCIError) -> None:
         """End all that is under way, because the transport has ended for good."""
@@ -298,25 +248,9 @@ class Relay:
         if self.pending.cells:
             self._session.take_loss()  # they tell it
         for begun in self.pending.begun.values():
-            if not begun.finished.done():
-                begun.finished.set_exception(error)
+            begun.fail(error)
         failure = from_exception(error)
         for channel, incoming in self.pending.drain():
             with contextlib.suppress(Exception):
-                self._bury(channel, incoming, failure)
+                self._channels.bury(channel, incoming, failure)
         self._unnoted.clear()
-
-    def _bury(self, channel: str, incoming: Incoming, failure: Failure) -> None:
-        """Answer one request that the child can no longer answer."""
-        header, kind = incoming.header, incoming.header["msg_type"]
-        if kind == "execute_request":
-            self._publish("error", failure.content, header)
-        if kind.endswith("_request"):
-            content = {"status": "error", **failure.content}
-            if kind == "execute_request":
-                content["execution_count"] = self._kernel.execution_count
-            self._channels.reply(channel, incoming, kind.replace("_request", "_reply"), content)
-        self._publish("status", {"execution_state": "idle"}, header)
-
-    def _publish(self, kind: str, content: dict[str, Any], parent: dict[str, Any]) -> None:
-        self._kernel.publish(kind, content, {"header": parent})

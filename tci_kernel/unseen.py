@@ -1,0 +1,56 @@
+"""What this side asks of the child by itself: no front end is to hear of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jupyter_client.session import Session
+
+    from tci_kernel.channels import Frames
+    from tci_kernel.transport.message import Channel, Message
+
+#: Lets the child's count pass over a cell that it did not get.
+_SKIP = (
+    "(lambda shell: [cells.extend([''] * ({count} - len(cells))) for cells in "
+    "(shell.history_manager.input_hist_parsed, shell.history_manager.input_hist_raw)] "
+    "and setattr(shell, 'execution_count', {count}))(get_ipython())"
+)
+
+
+class Unseen:
+    """This side's own requests, each until its reply *and* its idle have come."""
+
+    def __init__(self, session: Session, pass_on: Callable[[Channel, Frames], None]) -> None:
+        self._session = session
+        self._pass_on = pass_on
+        self._lacking: dict[str, int] = {}
+
+    def skip_to(self, execution_count: int) -> None:
+        """Let the child's next cell count as this one."""
+        self.run(_SKIP.format(count=execution_count))
+
+    def run(self, code: str) -> None:
+        """Run code without a trace; the next cell waits for it."""
+        content = {"code": code, "silent": True, "store_history": False, "user_expressions": {}}
+        self.ask(
+            "shell", "execute_request", {**content, "allow_stdin": False, "stop_on_error": False}
+        )
+
+    def ask(self, channel: Channel, kind: str, content: dict[str, Any]) -> None:
+        """Ask something; what comes of it is heard by nobody."""
+        header, pack = self._session.msg_header(kind), self._session.pack
+        self._lacking[header["msg_id"]] = 2
+        self._pass_on(channel, (pack(header), b"{}", b"{}", pack(content)))
+
+    def takes(self, message: Message) -> bool:
+        """Tell whether a message belongs to one of these requests, and note its end."""
+        message_id = message.parent_id
+        if message_id not in self._lacking:
+            return False
+        self._lacking[message_id] -= message.channel != "iopub" or message.is_idle
+        if not self._lacking[message_id]:
+            del self._lacking[message_id]
+        return True
