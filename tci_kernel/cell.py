@@ -21,8 +21,6 @@ _WAITING = "TCI: an interrupted cell still runs in the session; this one waits b
 class Transport(Protocol):
     """The way of a cell to the session."""
 
-    name: str
-
     async def execute(self, code: str, execution_count: int, expressions: dict[str, str]) -> Result:
         """Run a person's cell; raises a `TCIError` if its end is not known."""
         ...

@@ -72,13 +72,9 @@ class History:
         enabled = str(options.get("enabled", True)).lower()  # text, if from a command line
         self._kept = enabled not in {"false", "0"} and path != ":memory:"
         self._file = HistoryFile(path)
-        self._last = ""
 
-    def add(self, message_id: str, code: Any) -> None:
-        """Note a cell that begins to run; once, however often that is said."""
-        if message_id == self._last:
-            return
-        self._last = message_id
+    def add(self, code: Any) -> None:
+        """Note a cell that begins to run."""
         if self._kept and _is_worth_keeping(code):
             with suppress(Full):
                 self._tasks.put_nowait(partial(self._file.write, code.rstrip("\n")))

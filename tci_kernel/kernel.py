@@ -123,7 +123,7 @@ class TCIKernel(Refusals):
         """Run a cell; requests that a person did not make do not advance the count."""
         content = parent["content"]
         if is_typed(content):
-            self.history.add(parent["header"]["msg_id"], content.get("code"))
+            self.history.add(content.get("code"))
         count = self.execution_count = self.execution_count or self.connection.last_count
         await super().execute_request(stream, ident, parent)
         if is_hidden(content):

@@ -204,7 +204,7 @@ class Relay:
         asked = self.pending.get(message_id)
         if asked is not None and message_id in self._unnoted:
             self._unnoted.discard(message_id)
-            self._kernel.history.add(message_id, asked.content.get("code"))
+            self._kernel.history.add(asked.content.get("code"))
 
     def _note_cell(self, message: Message) -> None:
         """Learn from a cell's reply: its number, and whether those behind it are aborted."""

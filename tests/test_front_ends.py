@@ -183,6 +183,16 @@ def test_a_debugger_counts_on(open_notebook: Callable[..., Notebook]) -> None:
     assert notebook.run("1").count == 2
 
 
+@live_only
+def test_a_debugger_without_a_session_says_why(open_notebook: Callable[..., Notebook]) -> None:
+    """Where no session can be had, the refusal has the reason."""
+    notebook = open_notebook(TCI_BASE_URL="http://127.0.0.1:9", TCI_RETRIES="0")
+    request = {"type": "request", "seq": 1, "command": "initialize", "arguments": {}}
+    refused = notebook.command("debug_request", request)
+    assert not refused["success"]
+    assert "cannot be reached" in refused["message"]
+
+
 def test_a_debugger_can_attach(live: Notebook) -> None:
     """Initialize, attach, set a breakpoint and disconnect, as a front end's debugger does."""
     pytest.importorskip("debugpy")

@@ -63,7 +63,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 def locked(tmp_path: Path) -> Iterator[sqlite3.Connection]:
     """Give a connection that keeps a profile's history, with one cell, locked for all others."""
     earlier = History(tmp_path, {})
-    earlier.add("0", "before = 1")
+    earlier.add("before = 1")
     tail(earlier)
     with closing(sqlite3.connect(tmp_path / "history.sqlite")) as connection:
         connection.execute("BEGIN EXCLUSIVE")
@@ -84,7 +84,7 @@ def tail(history: History) -> list[str]:
 def test_it_can_be_switched_off(tmp_path: Path) -> None:
     """`c.HistoryManager.enabled = False` holds here too: nothing is written, nothing is told."""
     history = History(tmp_path, {"enabled": False})
-    history.add("1", "x = 1")
+    history.add("x = 1")
     assert tail(history) == []
     assert not list(tmp_path.iterdir())
 
@@ -93,21 +93,12 @@ def test_it_can_be_switched_off(tmp_path: Path) -> None:
 def test_what_cannot_be_written_costs_no_other(tmp_path: Path) -> None:
     """Cells that are no text leave no gap in the history, and nobody waits for them."""
     history = History(tmp_path, {})
-    for number, code in enumerate([None, "half \ud800", "x = 1"]):
-        history.add(str(number), code)
+    for code in (None, "half \ud800", "x = 1"):
+        history.add(code)
     assert tail(history) == ["x = 1"]
     another = History(tmp_path, {})
-    another.add("1", "y = 1")
+    another.add("y = 1")
     assert tail(another) == ["x = 1", "y = 1"]
-
-
-@pytest.mark.usefixtures("patient")
-def test_a_session_cannot_fill_it(tmp_path: Path) -> None:
-    """A session that says again and again that a cell begins adds nothing."""
-    history = History(tmp_path, {})
-    for _ in range(10):
-        history.add("1", "x = 1")
-    assert tail(history) == ["x = 1"]
 
 
 @pytest.mark.usefixtures("patient")
@@ -115,8 +106,8 @@ def test_a_session_cannot_fill_it(tmp_path: Path) -> None:
 def test_it_leaves_out_what_ipython_does(tmp_path: Path, code: str) -> None:
     """Blank cells and those that leave a console are nothing to run again."""
     history = History(tmp_path, {})
-    history.add("1", code)
-    history.add("2", "exit_code = 1")
+    history.add(code)
+    history.add("exit_code = 1")
     assert tail(history) == ["exit_code = 1"]
 
 
@@ -124,11 +115,11 @@ def test_it_leaves_out_what_ipython_does(tmp_path: Path, code: str) -> None:
 def test_the_session_before_is_known_before_a_cell(tmp_path: Path) -> None:
     """Session -1 is the kernel before, whether or not this one has run anything."""
     earlier = History(tmp_path, {})
-    earlier.add("1", "x = 1")
+    earlier.add("x = 1")
     tail(earlier)
     history = History(tmp_path, {})
     assert ask(history, "range", session=-1) == [(1, 1, "x = 1")]
-    history.add("1", "y = 1")
+    history.add("y = 1")
     assert ask(history, "range", session=-1) == [(1, 1, "x = 1")]
 
 
@@ -150,8 +141,8 @@ def test_it_answers_as_ipython_does(tmp_path: Path, kind: str, query: dict[str, 
     """IPython reads the same from the file, with the same words."""
     for cells in (["x = 1", "y = 1", "x = 1"], ["x = 2", "x = 1", "Y = 1"]):
         writer = History(tmp_path, {})
-        for number, code in enumerate(cells):
-            writer.add(str(number), code)
+        for code in cells:
+            writer.add(code)
         tail(writer)
     with closing(sqlite3.connect(tmp_path / "history.sqlite")) as file, file:
         file.execute("INSERT INTO output_history VALUES (2, 2, '1')")
@@ -169,11 +160,11 @@ def test_a_locked_file_is_left_alone(tmp_path: Path, locked: sqlite3.Connection)
     """Nobody waits for it, it keeps its name, and it is read when it can be."""
     history = History(tmp_path, {})
     began = time.monotonic()
-    history.add("1", "x = 1")
+    history.add("x = 1")
     assert time.monotonic() - began < module.LOCK_TIMEOUT
     assert tail(history) == []
     locked.rollback()
-    history.add("2", "y = 1")  # whoever fails once is not asked again
+    history.add("y = 1")  # whoever fails once is not asked again
     assert tail(history) == ["before = 1"]
     assert [path.name for path in tmp_path.glob("*corrupt*")] == []
 
@@ -185,7 +176,7 @@ def test_a_file_of_another_kind_is_left_alone(tmp_path: Path, content: str | Non
     if content:
         file.write_text(content)
     history = History(tmp_path, {"hist_file": str(file)})
-    history.add("1", "x = 1")
+    history.add("x = 1")
     assert tail(history) == []
     assert [path.read_text() for path in tmp_path.iterdir()] == ([content] if content else [])
 
@@ -194,7 +185,7 @@ def test_there_is_none_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """`:memory:` stands for no file: none of that name is made."""
     monkeypatch.chdir(tmp_path)
     history = History(tmp_path, {"hist_file": ":memory:"})
-    history.add("1", "x = 1")
+    history.add("x = 1")
     assert tail(history) == []
     assert not list(tmp_path.iterdir())
 
@@ -214,7 +205,7 @@ def run(code: str, folder: Path) -> float:
 @pytest.mark.usefixtures("patient")
 def test_the_last_cell_of_a_process_is_kept(tmp_path: Path) -> None:
     """A process that ends gives its thread the time to write."""
-    run("own.add('1', 'x = 1')", tmp_path)
+    run("own.add('x = 1')", tmp_path)
     assert tail(History(tmp_path, {})) == ["x = 1"]
 
 
@@ -222,7 +213,7 @@ def test_a_disk_that_hangs_costs_nothing(tmp_path: Path) -> None:
     """Cells beyond the queue are dropped, questions get an empty answer, the process ends."""
     hanging = (
         "import asyncio; history.HistoryFile.write = lambda *args: time.sleep(60)\n"
-        "for number in range(2 * history.LONGEST_QUEUE): own.add(str(number), 'x = 1')\n"
+        "for _ in range(2 * history.LONGEST_QUEUE): own.add('x = 1')\n"
         "reply = asyncio.run(own.answer({'hist_access_type': 'tail'}))\n"
         "assert reply == {'status': 'ok', 'history': []}"
     )

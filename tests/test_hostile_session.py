@@ -250,6 +250,16 @@ def test_no_file_is_touched(session: HostileSession, notebook: Notebook) -> None
     secret.unlink()
 
 
+def test_the_history_cannot_be_filled(session: HostileSession, notebook: Notebook) -> None:
+    """A session that says again and again that a cell begins has it kept once."""
+    ends(notebook)
+    begins = made_up("execute_input", "PARENT", code="filling = 1", execution_count=1)
+    session.messages = [begins] * 10
+    ends(notebook, "filling = 1")
+    kept = notebook.ask("history", hist_access_type="search", pattern="filling*")
+    assert [source for *_, source in kept["history"]] == ["filling = 1"]
+
+
 def test_a_restart_gets_away(session: HostileSession, notebook: Notebook) -> None:
     """A session that holds every answer back cannot keep a kernel from restarting."""
     ends(notebook)

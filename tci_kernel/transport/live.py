@@ -41,8 +41,6 @@ class LiveTransport:
     to know meanwhile; `on_end` the error that ends the transport for good.
     """
 
-    name = "live"
-
     def __init__(
         self,
         session: Session,

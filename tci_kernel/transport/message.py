@@ -107,11 +107,6 @@ class Message:
         return json_object(self.frames[3])
 
     @property
-    def buffers(self) -> tuple[bytes, ...]:
-        """The binary buffers, most often none."""
-        return self.frames[4:]
-
-    @property
     def msg_type(self) -> str:
         """The type, as in the header."""
         return cast("str", self.header["msg_type"])
