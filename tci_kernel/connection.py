@@ -87,7 +87,7 @@ class Connection:
                 return self._open_plain()
 
     def _open_plain(self) -> PlainTransport:
-        self._plain = self._plain or PlainTransport(self.session)
+        self._plain = self._plain or PlainTransport(self.session, self._kernel.start_up.codes)
         return self._plain
 
     async def _open_relay(self) -> Relay:
@@ -100,8 +100,6 @@ class Connection:
         hello, notice = await install.start(partial(relay.start, count), self.session)
         if self.session.fresh and not hello.fresh:
             await relay.restart()
-        if hello.fresh or self.session.fresh:
-            relay.set_up(self._kernel.start_up.codes)
         self.session.remember(fresh=False)
         self.relay, self._plain, self._refusal = relay, None, ""
         self._notices += [notice] if notice else []

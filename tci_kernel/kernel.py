@@ -122,11 +122,15 @@ class TCIKernel(Refusals):
     async def execute_request(self, stream: Any, ident: Any, parent: Any) -> None:
         """Run a cell; requests that a person did not make do not advance the count."""
         content = parent["content"]
+        hidden = is_hidden(content)
+        if not hidden:
+            self.start_up.end()
         if is_typed(content):
             self.history.add(content.get("code"))
         count = self.execution_count = self.execution_count or self.connection.last_count
         await super().execute_request(stream, ident, parent)
-        if is_hidden(content):
+        if hidden:
+            self.start_up.note(content)  # not earlier: now it has run, or there is no session
             self.execution_count = count
 
     async def do_execute(
@@ -141,11 +145,9 @@ class TCIKernel(Refusals):
         cell_id: Any = None,
     ) -> Content:
         """Return the content of the execute_reply, having published the cell's outputs."""
-        del cell_meta, cell_id
+        del allow_stdin, cell_meta, cell_id
         hidden = silent or not store_history
         if hidden and not self.connection.has_session:
-            if allow_stdin:  # VS Code's questions from the background may not ask
-                self.start_up.put_off(code)
             return self.runner.reply()  # nobody could be asked, and only a cell makes a session
         return await self.runner.run(code, user_expressions or {}, hidden=hidden, silent=silent)
 

@@ -14,7 +14,7 @@ from tci_kernel.errors import LiveRefused, TCIError
 from tci_kernel.interrupts import ChildInterrupts
 from tci_kernel.pending import Pending
 from tci_kernel.routes import Routes
-from tci_kernel.senders import is_typed
+from tci_kernel.senders import is_hidden, is_typed
 from tci_kernel.transport.failure import from_exception
 from tci_kernel.transport.live import LiveTransport
 from tci_kernel.unseen import Unseen
@@ -47,6 +47,7 @@ class Relay:
         self._told_busy = ""
         self._unnoted: set[str] = set()
         self._failed = False
+        self._set_up_in = 0
         self._refusal: LiveRefused | None = None
         self._count = 0
 
@@ -75,6 +76,7 @@ class Relay:
         asked_by = self._kernel.get_parent("shell").get("header", {}).get("session", "")
         hello = await self._live.start(execution_count, jupyter_session=asked_by)
         self._open = True
+        self._set_up_in = 0 if hello.fresh else self._live.generation
         self._count = hello.execution_count - 1
         self.synchronise(execution_count - 1)  # for a child that was there before
         return hello
@@ -121,6 +123,11 @@ class Relay:
 
     def _note_sent(self, incoming: Incoming) -> None:
         """Note a cell: what a person typed is for the history once it runs."""
+        self._set_up()
+        if is_hidden(incoming.content):
+            self._kernel.start_up.note(incoming.content)
+        else:
+            self._kernel.start_up.end()
         if is_typed(incoming.content):
             self._unnoted.add(incoming.header["msg_id"])
         if not self.working:
@@ -144,6 +151,7 @@ class Relay:
     async def execute(self, code: str, execution_count: int, expressions: dict[str, str]) -> Result:
         """Run the rest of a cell that was begun on this side; its outputs go straight on."""
         del execution_count, expressions  # the child counts by itself, and has the whole request
+        self._set_up()
         parent = self._kernel.get_parent("shell")
         message_id = parent["header"]["msg_id"]
         with self.pending.beginning(message_id, self._kernel.asker_of_cell) as begun:
@@ -157,10 +165,12 @@ class Relay:
             self._count = execution_count
             self._unseen.skip_to(execution_count + 1)
 
-    def set_up(self, codes: Sequence[str]) -> None:
-        """Run what a front end has set up before there was a child; the next cell waits for it."""
-        for code in codes:
-            self._unseen.run(code)
+    def _set_up(self) -> None:
+        """Run in a child that has run nothing yet what a front end had set up before."""
+        if self._set_up_in != self._live.generation:
+            self._set_up_in = self._live.generation
+            for code in self._kernel.start_up.codes:
+                self._unseen.run(code)
 
     def _send(
         self, channel: Channel, header: Any, metadata: dict[str, Any], content: dict[str, Any]

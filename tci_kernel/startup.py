@@ -1,6 +1,11 @@
-"""What a front end runs by itself before there is a session."""
+"""What a front end runs by itself before a person's first cell."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 #: More characters than VS Code sends at a start; what comes later was asked for its answer only.
 _MOST = 16_000
@@ -9,16 +14,26 @@ _MOST = 16_000
 class StartUp:
     """The code of such requests, in their order: VS Code's own, and its user's start-up commands.
 
-    They are answered without being run, because only a person's cell makes a session. Over live
-    transport they run in each new session before its first cell, and travel with it.
+    Without a session they are answered without being run, because only a person's cell makes one.
+    They run before the first cell in each new namespace: of a new session, and after a crash of
+    Python in it, of which the front end hears nothing. After a restart it sends them again.
     """
 
     def __init__(self) -> None:
         self.codes: list[str] = []
+        self._over = False
         self._room = _MOST
 
-    def put_off(self, code: str) -> None:
-        """Keep code for later, while there is room."""
+    def note(self, content: Mapping[str, Any]) -> None:
+        """Keep the code of a front end's own request, while there is room."""
+        code = str(content.get("code", ""))
+        # VS Code's questions from the background may not ask.
+        if self._over or not code.strip() or not content.get("allow_stdin", True):
+            return
         self._room -= len(code)
         if self._room >= 0:
             self.codes.append(code)
+
+    def end(self) -> None:
+        """Keep no more: a person's cell has come."""
+        self._over = True

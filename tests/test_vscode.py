@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -45,6 +46,8 @@ class RawLaunch(Notebook):
         self.process = subprocess.Popen(argv, cwd=folder, env={**inherited, **env})
         self.client = BlockingKernelClient(connection_file=file)
         self.client.load_connection_file()
+        # A client takes a kernel for dead that is not there within seconds.
+        wait_until(lambda: listens(self.client.hb_port))
         self.client.start_channels()
         self.client.wait_for_ready(timeout=DEADLINE)  # asks kernel_info until it is answered
         self.file = Path(file)
@@ -73,6 +76,12 @@ class RawLaunch(Notebook):
             self.process.send_signal(signal.SIGTERM)
         self.process.wait(DEADLINE)
         self.file.unlink(missing_ok=True)
+
+
+def listens(port: int) -> bool:
+    """Tell whether a process has opened a port."""
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture
@@ -153,15 +162,54 @@ def test_a_restart_takes_over_before_the_old_kernel_is_heard(
         new.close()
 
 
-def test_what_was_set_up_before_is_there(launch: Callable[..., RawLaunch]) -> None:
+@pytest.mark.parametrize("transport", ["plain", "live"])
+def test_what_was_set_up_before_is_there(launch: Callable[..., RawLaunch], transport: str) -> None:
     """The start-up code has run when the first cell of a session runs; questions have not."""
-    kernel = launch()
+    kernel = launch(TCI_TRANSPORT=transport)
     kernel.ask("complete", code="__file__.", cursor_pos=9)
     kernel.start_up()
     kernel.run("question = 1", store_history=False, allow_stdin=False)
     for new in ("", "%tci new\n"):
         cell = kernel.run_cell(f"{new}import vscode_tests; 'question' in globals()")
-        assert (cell.status, cell.result) == ("ok", "False"), new
+        assert (cell.status, cell.result, cell.stdout) == ("ok", "False", ""), new
+    assert kernel.run_cell("len(In)").result == str(cell.count + 2)
+
+
+def test_what_was_set_up_is_there_after_a_crash(launch: Callable[..., RawLaunch]) -> None:
+    """VS Code hears of no crash in the session, so its code runs again; its questions do not."""
+    kernel = launch()
+    kernel.start_up()
+    kernel.run_cell("import os")
+    kernel.run("question = 1", store_history=False)
+    for _ in ("once", "twice"):
+        assert kernel.run_cell("import os; os._exit(1)").error == "DeadKernelError"
+        assert kernel.run_cell("import vscode_tests; 'question' in globals()").result == "False"
+
+
+def test_what_a_restarted_kernel_set_up_is_there_after_a_crash(
+    launch: Callable[..., RawLaunch],
+) -> None:
+    """Start-up code that ran at once, because a session was there, is kept for a crash as well."""
+    old = launch()
+    old.run_cell("x = 1")
+    old.terminate()
+    new = launch()
+    new.start_up()
+    assert new.run_cell("import vscode_tests, os; os._exit(1)").error == "DeadKernelError"
+    assert new.run_cell("import vscode_tests; 'x' in globals()").result == "False"
+
+
+@pytest.mark.parametrize("transport", ["plain", "live"])
+def test_start_up_code_runs_once_in_a_namespace(
+    launch: Callable[..., RawLaunch], transport: str
+) -> None:
+    """What ran at once in a session that was there does not run again with the first cell."""
+    kernel = launch(TCI_TRANSPORT=transport)
+    count = "count = globals().get('count', 0) + 1"
+    kernel.run(count, store_history=False)
+    assert [kernel.run_cell("count").result for _ in range(2)] == ["1", "1"]
+    kernel.run(count, store_history=False)
+    assert kernel.run_cell("count").result == "2"
 
 
 def test_a_kernel_without_a_session_ends_at_once(launch: Callable[..., RawLaunch]) -> None:

@@ -65,7 +65,16 @@ def _forget(shell: Any, history: Any, number: int) -> None:
             )
 
 
-def skip(shell: Any, execution_count: int) -> None:
+def prepare(shell: Any, fresh: bool, codes: list[str], execution_count: int) -> None:
+    """Empty the namespace, as a restarted kernel's is; run a front end's own code; number."""
+    if fresh:
+        shell.reset(new_session=True)
+    for code in codes:
+        run(shell, code, silent=True)
+    _skip(shell, execution_count)
+
+
+def _skip(shell: Any, execution_count: int) -> None:
     """Let the next cell have this number, where numbers before it belong to cells not sent."""
     history = shell.history_manager
     for _ in range(execution_count - shell.execution_count):
@@ -95,11 +104,6 @@ def history(shell: Any, **query: Any) -> Any:
 def expressions(shell: Any, user_expressions: dict[str, str]) -> Any:
     """Return the results of a request's `user_expressions`."""
     return shell.user_expressions(user_expressions)
-
-
-def reset(shell: Any) -> None:
-    """Empty the namespace and begin a new count, as a restarted kernel would."""
-    shell.reset(new_session=True)
 
 
 def run(shell: Any, code: str, silent: bool) -> None:

@@ -38,7 +38,8 @@ class LiveTransport:
     """Relays between the front ends and the child ipykernel of one session.
 
     `deliver` gets the child's messages of each exchange, none too; `notify` gets what the user is
-    to know meanwhile; `on_end` the error that ends the transport for good.
+    to know meanwhile; `on_end` the error that ends the transport for good. `generation` counts the
+    session's children: it rises when one has died or is restarted.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class LiveTransport:
     ) -> None:
         self._session = session
         self._deliver, self._on_end = deliver, on_end
+        self.generation = 0
         self._relay = uuid.uuid4().hex
         self._line = Line(session, self._relay, notify)
         self._outgoing: list[Message] = []
@@ -87,7 +89,8 @@ class LiveTransport:
         options = BootOptions(
             self._relay, jupyter_session, move=True, execution_count=execution_count
         )
-        hello = (await self._line.ask(options)).hello
+        frame = await self._line.ask(options)
+        hello, self.generation = frame.hello, frame.child.generation
         if hello is None:
             raise LiveRefused("The session's agent did not introduce itself.")
         if hello.refusal:
@@ -183,6 +186,7 @@ class LiveTransport:
             raise Superseded(
                 "Another kernel has taken over this session; variables and files are kept there."
             )
+        self.generation = frame.child.generation
         self._outgoing = [m for m in self._outgoing if m.number > frame.accepted]
         self._more = frame.more
         self._working = frame.idle is None

@@ -6,7 +6,6 @@ API. There is no output before a cell's end, no `input()`, and an interrupt ends
 
 from __future__ import annotations
 
-import contextlib
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +14,8 @@ from tci_kernel.transport.failure import Failure, from_traceback
 from tci_kernel.transport.hidden import ask
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tci_kernel.api import Execution, Output
     from tci_kernel.session import Session
 
@@ -51,27 +52,41 @@ class PlainTransport:
 
     name = "plain"
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, start_up: Sequence[str] = ()) -> None:
         self._session = session
+        self._start_up = start_up
+        self._set_up_in: str | None = None
         self._counted: tuple[str | None, int] = (None, 0)
 
     async def execute(self, code: str, execution_count: int, expressions: dict[str, str]) -> Result:
         """Run a person's cell; raises a `TCIError` if it could not be run or its end is unknown."""
-        if self._session.fresh:
-            await ask(self._session, "reset", {})
-            self._session.remember(fresh=False)
-        await self._synchronise(execution_count)
+        counted = self._counted == (self._session.id, execution_count - 1)
+        await self._prepare(0 if counted else execution_count)
         result = await self._execute(code, execution_count)
+        self._set_up_in = self._session.id
         self._counted = (self._session.id, execution_count)
         if expressions and result.failure is None:
             return result._replace(expressions=await self._evaluate(expressions))
         return result
 
-    async def _synchronise(self, execution_count: int) -> None:
-        """Let the session number this cell as the notebook does, after cells it did not get."""
-        if self._counted != (self._session.id, execution_count - 1):
-            with contextlib.suppress(InvalidResponse):  # not IPython: nothing is numbered
-                await ask(self._session, "skip", {"execution_count": execution_count})
+    async def _prepare(self, execution_count: int = 0) -> None:
+        """Ask the session for what a cell finds on a local kernel, if anything is missing.
+
+        That is an empty namespace after a restart, what the front end set up before there was a
+        session, and the notebook's number, of which the session may not have got all.
+        """
+        fresh = self._session.fresh
+        new = fresh or self._session.id is None or self._session.id != self._set_up_in
+        codes = list(self._start_up) if new else []
+        arguments = {"fresh": fresh, "codes": codes, "execution_count": execution_count}
+        if any(arguments.values()):
+            try:
+                await ask(self._session, "prepare", arguments)
+            except InvalidResponse:  # not IPython: nothing is numbered or set up
+                if fresh:
+                    raise
+            self._session.remember(fresh=False)
+        self._set_up_in = self._session.id
 
     async def _execute(self, code: str, execution_count: int) -> Result:
         if not _pages(code):
@@ -82,6 +97,7 @@ class PlainTransport:
 
     async def execute_hidden(self, code: str, execution_count: int, *, silent: bool) -> Result:
         """Run code that is to leave no trace in the session's history and count."""
+        await self._prepare()
         answer = await ask(self._session, "run", {"code": code, "silent": silent})
         return _outputs(answer.outputs, execution_count)
 
