@@ -113,6 +113,27 @@ def test_booting_twice_keeps_the_child(shared: Relay) -> None:
     assert "2" in str(shared.run("twice")[2].content)
 
 
+#: Interrupts a boot while it loads one of the agent's modules.
+INTERRUPTED_LOAD = """
+import builtins
+def interrupted(source, file, *rest, compile=compile, **options):
+    if file == "<_tci_agent.{}>":
+        builtins.compile = compile
+        raise KeyboardInterrupt
+    return compile(source, file, *rest, **options)
+builtins.compile = interrupted"""
+
+
+@pytest.mark.parametrize("module", ["wire", "entry"])
+def test_a_boot_after_one_that_was_interrupted_is_whole(session: Session, module: str) -> None:
+    """A client that leaves while its boot loads the agent does not spoil the session for others."""
+    session.execute(INTERRUPTED_LOAD.format(module))
+    assert session.execute(boot(BootOptions("gone")).code).reply["ename"] == "KeyboardInterrupt"
+    relay = Relay(session)
+    relay.boot()
+    assert relay.result("40 + 2") == "42"
+
+
 def test_a_cell_takes_one_exchange(shared: Relay) -> None:
     """Everything up to idle of a quick cell comes in the answer to the exchange that sent it."""
     shared.run("1")

@@ -35,14 +35,16 @@ _MODULES = (
     *("pump", "variables", "shell", "foreign", "front", "entry"),
 )
 
-#: Runs in the session with `name`, `packed`, `nonce` and `argument` as its only globals.
+#: Runs in the session with `name`, `packed`, `nonce` and `argument` as its only globals. A
+#: module is there when it is whole, `entry` last: an interrupt may come at any moment.
 _LOADER = """
 import base64, json, sys, types, zlib
-if name not in sys.modules:
+if name + ".entry" not in sys.modules:
     for module, source in json.loads(zlib.decompress(base64.b64decode(packed)).decode()):
-        loaded = sys.modules[module] = types.ModuleType(module)
+        loaded = types.ModuleType(module)
         loaded.__package__, loaded.__path__ = name, []
         exec(compile(source, "<" + module + ">", "exec"), loaded.__dict__)
+        sys.modules[module] = loaded
 sys.modules[name + ".entry"].request(nonce, argument)
 """
 
