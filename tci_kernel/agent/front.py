@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from .conversation import Conversation
 from .foreign import ForeignCells
-from .process import resident
-from .pump import Pump, private_folder
+from .process import private_folder, resident
+from .pump import Pump
 from .session import about, unload
 from .variables import save_variables
 from .wire import Batch, pack

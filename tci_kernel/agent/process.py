@@ -9,12 +9,14 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import zmq
 
+from .ledger import new_header
 from .shipped import CHILD
 
 if TYPE_CHECKING:
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
 DELIMITER = b"<IDS|MSG>"
 CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
+
+#: Bytes of a folder's path that leave room for a socket's name: the whole may have 107.
+LONGEST_FOLDER = 90
 
 #: Runs in the child: takes its source and options from the link that it inherits.
 LAUNCH = (
@@ -39,9 +44,8 @@ class Process:
     def __init__(self, generation: int, folder: str, launch: JSONObject) -> None:
         self.generation = generation
         self.started = time.monotonic()
-        self.kernel_info: JSONObject | None = None
-        self.iopub_heard = False
         self.pings: set[str] = set()
+        self.answered: set[str] = set()
         self.family: list[int] = []
         self.last_words = b""
         self.replies = b""
@@ -89,6 +93,7 @@ class Process:
 
     def introduce(self, context: Any, session: str) -> None:
         """Connect as the client of a Jupyter session, in the place of an earlier one if any."""
+        self.session = session
         for channel in ("stdin", "control", "shell"):
             if channel in self.sockets:
                 self.sockets[channel].close()
@@ -118,6 +123,24 @@ class Process:
                 frames = parts[parts.index(DELIMITER) + 2 :] if DELIMITER in parts else []
                 if len(frames) >= 4:  # noqa: PLR2004  header, parent, metadata, content
                     yield channel, frames
+
+    def ping(self) -> None:
+        """Ask for the kernel's info, whose answer nobody but `takes_answer` is to hear."""
+        header = new_header("kernel_info_request", self.session)
+        self.pings.add(header["msg_id"])
+        self.send("shell", [json.dumps(header).encode(), b"{}", b"{}", b"{}"])
+
+    def takes_answer(self, channel: str, frames: Frames) -> bool:
+        """Tell whether a message answers a ping, and note where it came."""
+        if not self.pings or json.loads(frames[1]).get("msg_id") not in self.pings:
+            return False
+        self.answered.add(channel)
+        return True
+
+    @property
+    def listens(self) -> bool:
+        """Whether it is up, and all that it says is heard."""
+        return {"shell", "iopub"} <= self.answered
 
     def read_output(self) -> bool:
         """Keep the end of what the child wrote past ipykernel; tell whether more can come."""
@@ -150,6 +173,14 @@ class Process:
         """Remember what is below the child; nothing is any more once it has ended."""
         self.family = descendants(self.popen.pid) or self.family
 
+    def shut_down(self) -> None:
+        """Let an idle child run its exit functions, for a short while."""
+        self.note_family()
+        header = json.dumps(new_header("shutdown_request", "")).encode()
+        self.send("control", [header, b"{}", b"{}", b'{"restart": true}'])
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.popen.wait(0.5)
+
     def kill(self) -> None:
         """End the child and everything below it."""
         self.note_family()
@@ -179,6 +210,15 @@ class Process:
                 cause += ", probably because the session is out of memory"
         words = self.last_words.decode("utf-8", "replace").strip()
         return f"Python has died ({cause})." + (f" Its last words:\n{words}" if words else "")
+
+
+def private_folder() -> str:
+    """Make a folder of the user's own with a path that is short enough for sockets."""
+    folder = tempfile.mkdtemp(prefix="tci-")
+    if len(os.fsencode(folder)) < LONGEST_FOLDER:
+        return folder
+    os.rmdir(folder)
+    return tempfile.mkdtemp(prefix="tci-", dir="/tmp")
 
 
 def descendants(pid: int) -> list[int]:

@@ -9,7 +9,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import threading
 import time
 import traceback
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import zmq
 
-from .ledger import Asked, new_header
+from .ledger import Asked
 from .process import Process
 from .session import unload
 from .wire import NAME
@@ -38,9 +37,6 @@ ODD = (AttributeError, KeyError, RecursionError, TypeError, ValueError)
 
 #: Time for the answer to a last request to leave a session that ends. Seconds.
 LAST_WORD = 0.5
-
-#: Bytes of a folder's path that leave room for a socket's name: the whole may have 107.
-LONGEST_FOLDER = 90
 
 
 class Pump(threading.Thread):
@@ -118,7 +114,7 @@ class Pump(threading.Thread):
         files = [self.ear.fileno(), self.process.link.fileno(), self.process.output.fileno()]
         for source in (*self.process.sockets.values(), *files):
             self.poller.register(source, zmq.POLLIN)
-        self._ping()
+        self.process.ping()
 
     def speak_for(self, session: str) -> None:
         """Be the client of another Jupyter session; the child has heard nothing of the former."""
@@ -126,12 +122,6 @@ class Pump(threading.Thread):
         if self.state in ("starting", "ready"):
             self.process.introduce(self.context, self.session)
             self._listen()
-
-    def _ping(self) -> None:
-        """Ask for the kernel's info until the answer is heard on both shell and iopub."""
-        header = new_header("kernel_info_request", self.session)
-        self.process.pings.add(header["msg_id"])
-        self.process.send("shell", [json.dumps(header).encode(), b"{}", b"{}", b"{}"])
 
     def _hear(self) -> None:
         news = [(channel, frames) for channel, frames in self.process.receive()]
@@ -150,23 +140,17 @@ class Pump(threading.Thread):
 
     def _is_about_itself(self, channel: str, frames: Frames) -> bool:
         """See to what the child says of its own start, which is nothing for the relay."""
-        if self.process.pings and json.loads(frames[1]).get("msg_id") in self.process.pings:
-            self._note_ping(channel, frames)
-            return True
-        return self.state == "starting"
-
-    def _note_ping(self, channel: str, frames: Frames) -> None:
-        if channel == "shell":
-            self.process.kernel_info = json.loads(frames[3])
-        else:
-            self.process.iopub_heard = True
-        if self.state == "starting" and self.process.kernel_info and self.process.iopub_heard:
+        if not self.process.takes_answer(channel, frames):
+            return self.state == "starting"
+        if self.state == "starting" and self.process.listens:
             self.state = "ready"
             self.deaths = 0
+        return True
 
     def _send(self) -> None:
         if self.state == "starting":
-            self._ping_again()
+            if "shell" in self.process.answered:
+                self.process.ping()  # iopub was not yet connected, or it would have answered too
             return
         with self.conversation.lock:
             self.conversation.end_unanswered()
@@ -184,17 +168,12 @@ class Pump(threading.Thread):
     def _interrupt(self, raw_header: bytes) -> None:
         """Interrupt the cell from outside: the child's own handler may never get to run."""
         self.process.signal(signal.SIGINT)
-        self._ping()  # a loop that waits heeds a signal only when something comes
+        self.process.ping()  # a loop that waits heeds a signal only when something comes
         asked = Asked("control", json.loads(raw_header), raw_header)
         with self.conversation.lock:
             for channel, frames in asked.answers({"status": "ok"}):
                 self.conversation.hear(channel, frames)
             self.conversation.lock.notify_all()
-
-    def _ping_again(self) -> None:
-        """Ping once more where a reply came, but nothing on iopub: it was not yet connected."""
-        if self.process.kernel_info:
-            self._ping()
 
     def _watch(self, happened: dict[object, int]) -> None:
         """Read the child's pipes, and notice its death."""
@@ -275,14 +254,9 @@ class Pump(threading.Thread):
             self.conversation.lock.notify_all()
 
     def _shut_down(self) -> None:
-        """Let the child run its exit functions, if it is idle and so can listen."""
-        if self.state != "ready" or self.conversation.ledger.asked:
-            return
-        self.process.note_family()
-        header = json.dumps(new_header("shutdown_request", "")).encode()
-        self.process.send("control", [header, b"{}", b"{}", b'{"restart": true}'])
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.popen.wait(0.5)
+        """Let the child end by itself, if it is idle and so can listen."""
+        if self.state == "ready" and not self.conversation.ledger.asked:
+            self.process.shut_down()
 
     def finish(self) -> None:
         """End the child and this thread, and leave nothing behind."""
@@ -297,12 +271,3 @@ class Pump(threading.Thread):
         self.on_end()
         if self.exits:
             threading.Timer(LAST_WORD, os._exit, [0]).start()
-
-
-def private_folder() -> str:
-    """Make a folder of the user's own with a path that is short enough for sockets."""
-    folder = tempfile.mkdtemp(prefix="tci-")
-    if len(os.fsencode(folder)) < LONGEST_FOLDER:
-        return folder
-    os.rmdir(folder)
-    return tempfile.mkdtemp(prefix="tci-", dir="/tmp")
