@@ -25,6 +25,17 @@ def test_inspection_shows_the_sessions_documentation(notebook: Notebook) -> None
     assert "The area of a circle." in reply["data"]["text/plain"]
 
 
+@plain_only
+def test_inspection_works_on_an_ipykernel_of_old(notebook: Notebook) -> None:
+    """Before 6.5 `do_inspect` took no `omit_sections`; what leaves none out is answered."""
+    notebook.run(
+        "kernel = get_ipython().kernel\n"
+        "stock = kernel.do_inspect\n"
+        "kernel.do_inspect = lambda code, cursor_pos, detail_level=0: stock(code, cursor_pos)"
+    )
+    assert notebook.ask("inspect", code="print", cursor_pos=5)["found"]
+
+
 def test_a_question_mark_opens_the_pager(notebook: Notebook) -> None:
     """`x?` gives a page; the cell takes its number."""
     notebook.run("def area(radius):\n    'The area of a circle.'")

@@ -92,8 +92,8 @@ def inspect(
     shell: Any, code: str, cursor_pos: int, detail_level: int, omit_sections: list[str]
 ) -> Any:
     """Return the content of an inspect_reply."""
-    kernel = shell.kernel
-    return _finished(kernel.do_inspect(code, cursor_pos, detail_level, set(omit_sections)))
+    more = (set(omit_sections),) if omit_sections else ()  # unknown to ipykernel before 6.5
+    return _finished(shell.kernel.do_inspect(code, cursor_pos, detail_level, *more))
 
 
 def history(shell: Any, **query: Any) -> Any:
