@@ -572,7 +572,18 @@ def test_variables_are_moved(session: Session) -> None:
     assert {*hello.moved, "double"} == {"a", "b", "double", "math", "threading"}
     assert ("double" in hello.moved) == by_value
     assert "pickle" in hello.not_moved["lock"]
-    assert relay.result("(b['a'] == a, math.pi > 3)") == "(True, True)"
+    assert relay.result("(b['a'] is a, math.pi > 3)") == "(True, True)"
+
+
+def test_variables_share_what_they_shared_without_cloudpickle(session: Session) -> None:
+    """A class of a cell that cannot be moved costs itself and its objects, nothing else."""
+    session.execute("import sys; sys.modules['cloudpickle'] = None")
+    session.execute("class A: pass\na = A(); b = [1]; c = {'b': b}; f = lambda: 1")
+    relay = Relay(session)
+    hello = relay.boot(move=True).hello
+    assert hello is not None
+    assert hello.not_moved.keys() == {"A", "a", "f"}
+    assert relay.result("c['b'] is b") == "True"
 
 
 def test_variables_stay_where_they_are(session: Session) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import pickle
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 try:
@@ -14,12 +14,14 @@ try:
 except ImportError:
 
     class Pickler(pickle.Pickler):  # type: ignore[no-redef]
-        """Pickles modules by name."""
+        """Pickles modules by name, and nothing of which the child lacks the definition."""
 
         def reducer_override(self, value: Any) -> Any:
-            """Return how a module is found again."""
+            """Return how a module is found again; raises PicklingError for a cell's own code."""
             if isinstance(value, ModuleType):
                 return importlib.import_module, (value.__name__,)
+            if isinstance(value, (type, FunctionType)) and value.__module__ == "__main__":
+                raise pickle.PicklingError(f"{value.__qualname__} is pickled by cloudpickle only")
             return NotImplemented
 
 
