@@ -10,6 +10,8 @@ WHEEL ?=
 DEMO := .venv/bin
 TOOLS := .venv-test/bin
 SOURCES := pyproject.toml README.md $(shell find tci_kernel kernelspec -type f -not -name '*.pyc')
+# Sent as source into sessions, whose Python may be older than ours.
+SENT := tci_kernel/agent tci_kernel/transport/far_side.py tci_kernel/magics/receive.py tci_kernel/server/probe.py
 INSTALLED := .venv-test/.installed-$(if $(WHEEL),wheel,tree)
 # Without npm the tests that need it are skipped, but not in CI.
 NODE := $(if $(CI)$(shell command -v npm),build/node/.installed)
@@ -42,6 +44,7 @@ lint: .venv-test/.tools  ## Check style and types
 	$(TOOLS)/ruff check
 	$(TOOLS)/ruff format --check
 	$(TOOLS)/mypy
+	$(TOOLS)/vermin --quiet --no-tips --violations --target=3.8- $(SENT)
 
 docs: $(INSTALLED)  ## Build the documentation into build/docs; a warning is an error
 	$(TOOLS)/python -m sphinx -W -n --keep-going -q -d build/doctrees docs build/docs
