@@ -50,6 +50,16 @@ def test_an_interrupt_before_the_code_keeps_it_from_running(relay: Relay) -> Non
     assert relay.result("ran") == "False"
 
 
+def test_interrupts_of_a_completion_cost_no_variables(relay: Relay) -> None:
+    """One inside it and one right behind it end the completion, not the user's Python."""
+    pid = relay.result("import os; os.getpid()")
+    kernel = "get_ipython().kernel"
+    relay.run(f"{kernel}.do_complete = {kernel}.log.error = lambda *_, **__: {SIGINT}")
+    relay.exchange(relay.message("complete_request", {"code": "a", "cursor_pos": 1}))
+    assert relay.result("os.getpid()") == pid
+    relay.run(f"del {kernel}.do_complete, {kernel}.log.error")
+
+
 def test_a_fault_of_the_kernel_is_a_reply_too(relay: Relay) -> None:
     """A cell that is idle and has no reply gets one before long that says so."""
     reply = reply_to(relay, BEHIND_CODE.format("1 / 0"))

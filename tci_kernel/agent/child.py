@@ -91,7 +91,8 @@ def _interrupt_cells_only(kernel: Any) -> None:
     """Let an interrupt end a cell, and nothing that the kernel does around it.
 
     In a stock kernel a SIGINT just before or behind the user's code costs the cell its reply, and
-    one right after that the kernel its life. Here one that comes before it waits for the code.
+    one right after that the kernel its life. Here one that comes before it waits for the code. What
+    else can take long, as a completion does, is interrupted once, and only inside its handler.
     """
     if not inspect.iscoroutinefunction(kernel.do_execute):  # ipykernel 5
         return
@@ -103,8 +104,10 @@ def _interrupt_cells_only(kernel: Any) -> None:
 
     def begin_request() -> None:
         early.clear()
-        is_cell = kernel.get_parent("shell")["header"]["msg_type"] == "execute_request"
-        handler: Any = note if is_cell else signal.default_int_handler
+        kind = kernel.get_parent("shell")["header"]["msg_type"]
+        code = getattr(kernel.shell_handlers.get(kind), "__code__", None)
+        once = functools.partial(_interrupt_once, code)
+        handler: Any = note if kind == "execute_request" else once
         kernel.saved_sigint_handler = signal.signal(signal.SIGINT, handler)
 
     @functools.wraps(execute)
@@ -125,6 +128,15 @@ def _interrupt_cells_only(kernel: Any) -> None:
             return _interrupted(kernel, count)
 
     kernel.pre_handler_hook, kernel.do_execute = begin_request, do_execute
+
+
+def _interrupt_once(code: Any, _: int, frame: Any) -> None:
+    """Raise KeyboardInterrupt, if that happens below a frame that runs this code."""
+    while frame is not None and frame.f_code is not code:
+        frame = frame.f_back
+    if frame is not None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise KeyboardInterrupt
 
 
 def _interrupted(kernel: Any, count: int) -> dict[str, Any]:
