@@ -13,6 +13,7 @@ from pydantic_core import from_json
 
 from tci_kernel.api import Envelope, error_text
 from tci_kernel.errors import (
+    MAY_HAVE_RUN,
     InvalidRequest,
     InvalidResponse,
     RateLimited,
@@ -40,12 +41,16 @@ _GONE = re.compile(
 
 
 class Answer(NamedTuple):
-    """An HTTP answer as the client got it, and the `secret` that must not be shown from it."""
+    """An HTTP answer as the client got it, and the `secret` that must not be shown from it.
+
+    `fate` is what its error says of the cell, if it may have run.
+    """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
     secret: SecretStr | None = None
+    fate: str = MAY_HAVE_RUN
 
 
 def read(answer: Answer, session_id: str | None) -> dict[str, Any]:
@@ -59,14 +64,13 @@ def read(answer: Answer, session_id: str | None) -> dict[str, Any]:
     raise _failure(answer, envelope, session_id)
 
 
-def validated(model: type[_Model], data: dict[str, Any]) -> _Model:
+def validated(model: type[_Model], data: dict[str, Any], fate: str = MAY_HAVE_RUN) -> _Model:
     """Return the data of an answer as a model; raises `InvalidResponse` saying what is wrong."""
     try:
         return model.model_validate(data)
     except ValidationError as error:
         raise InvalidResponse(
-            f"The answer does not follow the TCI API: {first_problem(error)}. "
-            "The cell may have run."
+            f"The answer does not follow the TCI API: {first_problem(error)}.{fate}"
         ) from None
 
 
@@ -115,10 +119,9 @@ def _failure(answer: Answer, envelope: Envelope | None, session_id: str | None) 
     if status >= HTTPStatus.BAD_REQUEST:
         return _refusal(answer, said)
     if status == HTTPStatus.OK and envelope is not None and envelope.errors:
-        return ServiceError(f"The service failed ({said}). The cell may have run.")
+        return ServiceError(f"The service failed ({said}).{answer.fate}")
     return InvalidResponse(
-        f"The answer does not follow the TCI API ({said}). Check TCI_BASE_URL. "
-        "The cell may have run."
+        f"The answer does not follow the TCI API ({said}). Check TCI_BASE_URL.{answer.fate}"
     )
 
 
@@ -136,7 +139,7 @@ def _refusal(answer: Answer, said: str) -> TCIError:
         )
     if answer.status < HTTPStatus.INTERNAL_SERVER_ERROR:
         return InvalidRequest(f"The service refused the request ({said}). Nothing has run.")
-    return ServiceError(f"The service failed ({said}). The cell may have run.")
+    return ServiceError(f"The service failed ({said}).{answer.fate}")
 
 
 def _reported(answer: Answer, envelope: Envelope | None) -> str:

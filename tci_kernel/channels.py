@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jupyter_client.session import DELIM
 
+from tci_kernel.senders import is_hidden
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -90,6 +92,7 @@ class Channels:
         reply = {"status": "error", **failure.content}
         if kind == "execute_request":
             self._kernel.publish("error", failure.content, parent)
+            self._kernel.execution_count += not is_hidden(incoming.content)
             reply["execution_count"] = self._kernel.execution_count
         if kind.endswith("_request"):
             message = self._session.msg(kind.replace("_request", "_reply"), reply, parent=parent)

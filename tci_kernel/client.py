@@ -16,6 +16,7 @@ from tci_kernel import embedded, settings
 from tci_kernel.answers import Answer, read, validated
 from tci_kernel.api import ExecuteRequest, Execution, File, SessionInfo, SessionList
 from tci_kernel.errors import (
+    MAY_HAVE_RUN,
     ConnectionLost,
     RateLimited,
     ServiceError,
@@ -54,6 +55,11 @@ class _Request(NamedTuple):
     session_id: str | None = None
     content: bytes | None = None
     on_sent: Callable[[], None] | None = None
+
+    @property
+    def fate(self) -> str:
+        """What an error says of the cell that may have run, where there is one."""
+        return MAY_HAVE_RUN if self.method == "POST" else ""
 
     @property
     def headers(self) -> dict[str, str]:
@@ -129,7 +135,7 @@ class TCIClient:
     async def sessions(self) -> list[SessionInfo]:
         """Return the caller's live sessions."""
         request = _Request("GET", "/tci/sessions", _LIST_TIMEOUT)
-        return validated(SessionList, await self._answered(request)).sessions
+        return validated(SessionList, await self._answered(request), request.fate).sessions
 
     async def _answered(self, request: _Request, retries: int | None = None) -> dict[str, Any]:
         """Send a request, again while that is harmless, and return the answer's data."""
@@ -146,7 +152,7 @@ class TCIClient:
 
     async def _send(self, request: _Request) -> Answer:
         """Send one request once and return what came back, whatever its status."""
-        with translated(self.settings, request.limit):
+        with translated(self.settings, request.limit, request.fate):
             http = await self._connection(request.session_id)
             try:
                 response = await http.request(
@@ -162,7 +168,7 @@ class TCIClient:
                 await self.close()
                 raise
         key = None if self.settings.local else self.settings.key
-        return Answer(response.status_code, response.headers, response.content, key)
+        return Answer(response.status_code, response.headers, response.content, key, request.fate)
 
     def _timeout(self, limit: float | None) -> httpx.Timeout:
         connect, write = self.settings.connect_timeout, self.settings.write_timeout

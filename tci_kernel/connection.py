@@ -70,6 +70,11 @@ class Connection:
         notices, self._notices = self._notices, []
         return notices
 
+    def tell(self, notice: str) -> None:
+        """Have the next cell say something, once."""
+        if notice not in self._notices:
+            self._notices.append(notice)
+
     async def open(self) -> Transport:
         """Return the way to the session, opened if need be; raises a `TCIError` if none is."""
         async with self._opening:

@@ -42,6 +42,8 @@ async def begin(kernel: TCIKernel, stream: Any, ident: Any, parent: Any) -> None
         relay.synchronise(kernel.execution_count)
         relay.ask("control", ident, parent)
     else:
+        if (connection := kernel.connection.made) is not None:  # JupyterLab shows no refusal
+            connection.tell(f"TCI: the debugger could not be turned on. {reason}")
         content = _refusal(parent["content"], reason)
         kernel.control_thread.io_loop.add_callback(
             kernel.session.send, stream, "debug_reply", content, parent, ident

@@ -61,7 +61,10 @@ class Place:
 
     @classmethod
     def of(cls, settings: Settings) -> Place:
-        """Return the place of the server that fits these settings."""
+        """Return the place of the server that fits these settings.
+
+        Raises `NotConfigured` if its path is too long for a socket.
+        """
         kind = (
             version("tci-kernel"),
             sys.prefix,
@@ -70,20 +73,18 @@ class Place:
             settings.warm,
             settings.transport == "plain",
         )
-        return cls(runtime_dir(settings), hashlib.sha256(repr(kind).encode()).hexdigest()[:8])
+        place = cls(runtime_dir(settings), hashlib.sha256(repr(kind).encode()).hexdigest()[:8])
+        if place.socket is not None and len(os.fsencode(place.socket)) > LONGEST_SOCKET:
+            raise NotConfigured(
+                f"{place.socket} is too long for a socket ({LONGEST_SOCKET} bytes). "
+                "Set TCI_RUNTIME_DIR to a shorter path."
+            )
+        return place
 
     @property
     def socket(self) -> Path | None:
         """The server's Unix socket, or None where the system has none."""
-        if not hasattr(socket, "AF_UNIX"):
-            return None
-        path = self.file("sock")
-        if len(os.fsencode(path)) > LONGEST_SOCKET:
-            raise NotConfigured(
-                f"{path} is too long for a socket ({LONGEST_SOCKET} bytes). "
-                "Set TCI_RUNTIME_DIR to a shorter path."
-            )
-        return path
+        return self.file("sock") if hasattr(socket, "AF_UNIX") else None
 
     def file(self, kind: str) -> Path:
         """Return the server's `info`, `log`, `lock` or `sock` file."""

@@ -23,6 +23,9 @@ Each message says what happened, what is kept or lost, and what to do next.
 
 from __future__ import annotations
 
+#: What an error says of the cell, after its own words, where nobody knows whether it ran.
+MAY_HAVE_RUN = " The cell may have run: check before you run it again."
+
 
 class TCIError(Exception):
     """Root of all errors of this package.

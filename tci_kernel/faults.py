@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def translated(configured: Settings, limit: float | None) -> Iterator[None]:
-    """Turn every exception of the layers below into one of `tci_kernel.errors`."""
+def translated(configured: Settings, limit: float | None, fate: str) -> Iterator[None]:
+    """Turn every exception of the layers below into one of `tci_kernel.errors`.
+
+    `fate` is what it says of the cell, if the request carries one that may have run.
+    """
     where = "the embedded server" if configured.local else configured.url
     try:
         yield
@@ -42,21 +45,19 @@ def translated(configured: Settings, limit: float | None) -> Iterator[None]:
             "(TCI_WRITE_TIMEOUT). The request was not sent whole: nothing has run."
         ) from error
     except httpx.ReadTimeout as error:
+        setting = " (TCI_CELL_TIMEOUT)" if fate else ""
         raise TimedOut(
-            f"No answer from {where} within {limit:g} s (TCI_CELL_TIMEOUT). "
-            "The cell may have run, or may run still.",
-            may_have_run=True,
+            f"No answer from {where} within {limit:g} s{setting}.{fate}", may_have_run=True
         ) from error
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
         raise NotConfigured(f"{where} is not an address: {error}. Nothing has run.") from error
     except httpx.DecodingError as error:
         raise InvalidResponse(
-            f"{where} sent a body that does not decode: {error}. The cell may have run."
+            f"{where} sent a body that does not decode: {error}.{fate}"
         ) from error
     except (httpx.HTTPError, OSError) as error:
         raise ConnectionLost(
-            f"The connection to {where} was lost before the answer came ({_reason(error)}). "
-            "The cell may have run: check before you run it again."
+            f"The connection to {where} was lost before the answer came ({_reason(error)}).{fate}"
         ) from error
 
 

@@ -24,6 +24,16 @@ KERNEL_INFO: dict[str, Any] = {
         "file_extension": ".py",
     },
     "banner": f"TCI Python {version('tci-kernel')}: cells run in a TCI session; see %tci help.\n",
-    "help_links": [],
+    # Those of a local kernel; the session's version of Python is not known yet.
+    "help_links": [
+        {"text": "Python Reference", "url": "https://docs.python.org/3"},
+        {"text": "IPython Reference", "url": "https://ipython.readthedocs.io/en/stable/"},
+        {"text": "NumPy Reference", "url": "https://numpy.org/doc/stable/reference/"},
+        {"text": "SciPy Reference", "url": "https://docs.scipy.org/doc/scipy/reference/"},
+        {"text": "Matplotlib Reference", "url": "https://matplotlib.org/stable/api/"},
+        {"text": "SymPy Reference", "url": "https://docs.sympy.org/latest/index.html"},
+        {"text": "pandas Reference", "url": "https://pandas.pydata.org/docs/reference/"},
+    ],
+    # Which there are is the session's matter.
     "supported_features": [],
 }

@@ -124,6 +124,21 @@ def test_a_failure_has_a_name(
     assert len(service.requests) == 1
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(200, b"<html>a page</html>"),
+        Reply(200, {"data": {"sessions": "x"}}),
+        Reply(500, {"errors": ["broken"]}),
+    ],
+)
+def test_a_list_that_fails_speaks_of_no_cell(reply: Reply) -> None:
+    """Listing sessions runs nothing, and its errors do not say that something may have run."""
+    with serving(reply) as service, pytest.raises(errors.TCIError) as caught:
+        asyncio.run(TCIClient(configured(service.url, retries=0)).sessions())
+    assert "cell" not in str(caught.value)
+
+
 def test_a_proxys_page_is_shortened() -> None:
     """A 502 with a page of HTML becomes a line."""
     page = b"<html><style>p {}</style><body><h1>Bad Gateway</h1>" + b"<p>x</p>" * 9999

@@ -189,8 +189,10 @@ def test_a_folder_of_another_user_is_refused(runtime_dir: Path) -> None:
 
 def test_a_path_too_long_for_a_socket_is_told(runtime_dir: Path) -> None:
     """The system's limit is named before anything is started."""
-    with pytest.raises(NotConfigured, match="too long for a socket"):
-        find(settings(runtime_dir=runtime_dir / ("x" * 120)))
+    long = settings(runtime_dir=runtime_dir / ("x" * 120))
+    for ask in (find, embedded.describe):
+        with pytest.raises(NotConfigured, match="too long for a socket"):
+            ask(long)
 
 
 def test_the_folder_is_the_systems_for_such_things(monkeypatch: pytest.MonkeyPatch) -> None:

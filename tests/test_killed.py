@@ -121,6 +121,20 @@ def test_a_session_that_is_gone_is_said_at_once(notebook: Notebook, server: Serv
     assert notebook.run("1 + 1").result == "2"
 
 
+def test_each_cell_of_a_lost_session_has_its_number(notebook: Notebook, server: Server) -> None:
+    """A cell that finds the session gone counts, as any that fails; a hidden one does not."""
+    assert notebook.run("1").count == 1
+    [session_id] = server.sessions()
+    server.post(END_SESSION, session_id)
+    lost = notebook.run("2")
+    assert (lost.error, lost.count) == ("SessionExpired", 2)
+    assert notebook.run("len(In)").count == 3
+    [session_id] = server.sessions()
+    server.post(END_SESSION, session_id)
+    notebook.run("4", store_history=False)
+    assert notebook.run("5").count == 4
+
+
 def test_an_agent_that_is_gone_is_booted_again(notebook: Notebook, server: Server) -> None:
     """A session whose Python is new gets a new agent, of which not a message is missed."""
     for n in range(5):

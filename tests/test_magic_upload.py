@@ -298,6 +298,21 @@ def test_file_that_changes_meanwhile_is_an_error(notebook: Notebook, folder: Pat
     assert notebook.files() == []
 
 
+def test_interrupt_leaves_no_empty_folder(notebook: Notebook, folder: Path) -> None:
+    """A folder of the session is made for files that have arrived, not for such as will."""
+    (folder / "big.bin").write_bytes(bytes(5_000_000))
+
+    async def interrupt(context: Context) -> None:
+        task = asyncio.create_task(_shown("%tci upload big.bin --to a/b", context))
+        await asyncio.wait_for(_draft(context), 30)
+        task.cancel()
+        await task
+
+    with pytest.raises(asyncio.CancelledError):
+        notebook.within(interrupt)
+    assert notebook.stdout("import os; print(os.listdir())") == "[]\n"
+
+
 def test_interrupt_leaves_no_half_file(notebook: Notebook, folder: Path) -> None:
     """A cancelled upload keeps the file that was there and removes what it had begun."""
     path = folder / "big.bin"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from conftest import Server, plain_only
+from conftest import Server, live_only, plain_only
 from notebooks import Notebook
 
 
@@ -107,15 +107,36 @@ def test_comms_are_closed(notebook: Notebook) -> None:
     assert closed["content"]["comm_id"] == "c1"
 
 
+@live_only
+def test_the_kernel_is_what_the_session_will_be(notebook: Notebook) -> None:
+    """kernel_info before the first cell is the local kernel's, but for versions and features."""
+    before = notebook.ask("kernel_info")
+    assert before.pop("supported_features") == []  # they are the session's matter
+    notebook.run("1")
+    after = notebook.ask("kernel_info")
+    after.pop("supported_features")
+    assert before.keys() == after.keys()
+    assert before["language_info"].keys() == after["language_info"].keys()
+    for name in ("status", "protocol_version", "implementation"):
+        assert before[name] == after[name]
+    links = [[link["text"] for link in info["help_links"]] for info in (before, after)]
+    assert links[0] == links[1]
+
+
 @plain_only
 def test_only_what_works_is_advertised(notebook: Notebook) -> None:
-    """kernel_info offers no debugger and no subshells, and fills language_info."""
-    info = notebook.ask("kernel_info")
-    assert info["supported_features"] == []
-    assert info["language_info"]["name"] == "python"
-    assert {"mimetype", "file_extension", "pygments_lexer", "codemirror_mode"} <= set(
-        info["language_info"]
-    )
+    """kernel_info offers no debugger and no subshells."""
+    assert notebook.ask("kernel_info")["supported_features"] == []
+
+
+@plain_only
+def test_a_debugger_that_is_refused_is_told_in_the_next_cell(notebook: Notebook) -> None:
+    """JupyterLab does not show the refusal, so the next cell says it, once."""
+    request = {"type": "request", "seq": 1, "command": "initialize"}
+    for _ in range(2):
+        assert not notebook.command("debug_request", request)["success"]
+    assert notebook.run("1").stderr.count("debugger could not be turned on") == 1
+    assert notebook.run("1").stderr == ""
 
 
 @plain_only

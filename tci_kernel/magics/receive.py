@@ -2,7 +2,8 @@
 
 It is sent as source, after `transport/far_side.py` and under its `__future__` import (Python 3.8 or
 newer, standard library only), and is never imported on this side. A file grows as a hidden draft
-beside its target, and takes its name only when its checksum is right.
+near its target, and takes its name, in folders that are made for it, only when its checksum is
+right.
 """
 
 import hashlib
@@ -19,7 +20,6 @@ def receive(shell: Any, upload: str, pieces: list[dict[str, Any]]) -> None:
     for piece in pieces:
         target = folder / piece["name"]
         draft = _draft(target, upload)
-        draft.parent.mkdir(parents=True, exist_ok=True)
         _move(folder / piece["part"], draft, piece["offset"])
         if piece["digest"] is not None:
             _finish(draft, target, piece["digest"])
@@ -47,7 +47,8 @@ def _candidates(shell: Any) -> list[Path]:
 
 
 def _draft(target: Path, upload: str) -> Path:
-    return target.with_name(f".{upload}")
+    """Return where a file grows: in the nearest folder that is there."""
+    return next(folder for folder in target.parents if folder.is_dir()) / f".{upload}"
 
 
 def _move(part: Path, draft: Path, offset: int) -> None:
@@ -65,4 +66,5 @@ def _finish(draft: Path, target: Path, digest: str) -> None:
             checksum.update(chunk)
     if checksum.hexdigest() != digest:
         raise OSError(f"{target} did not arrive whole; what had that name before is kept")
+    target.parent.mkdir(parents=True, exist_ok=True)
     draft.replace(target)
