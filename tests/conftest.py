@@ -41,6 +41,19 @@ def wait_until(condition: Callable[[], Any], deadline: float = DEADLINE) -> Any:
     return value
 
 
+def run_program(*command: str | Path, folder: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run a program in a folder to its end, which must come, with these variables besides ours."""
+    return subprocess.run(
+        command,
+        env={**os.environ, **env},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+
+
 class Server:
     """A `tci-kernel serve` process on a free port, and a client for it."""
 

@@ -13,7 +13,7 @@ import yaml
 from nbclient import NotebookClient
 from nbclient.exceptions import CellTimeoutError
 
-from conftest import DEADLINE, Server, environment, wait_until
+from conftest import DEADLINE, Server, environment, run_program, wait_until
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = Path(sys.executable).parent
@@ -52,15 +52,8 @@ def limit(cell: nbformat.NotebookNode) -> float:
 
 
 def run(program: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run a program of this environment in a folder; it must come to an end."""
-    return subprocess.run(
-        [SCRIPTS / program, *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
+    """Run a program of this environment in a folder."""
+    return run_program(SCRIPTS / program, *arguments, folder=folder)
 
 
 def test_a_time_limit_can_interrupt_a_cell() -> None:
@@ -143,16 +136,8 @@ def test_the_workflow_for_github_actions_runs_without_a_secret(
     install, execute = (step["run"] for step in job["steps"] if "run" in step)
     assert install.startswith("pip install ")
     nbformat.write(notebook_of("print(6 * 7)"), tmp_path / "notebook.ipynb")
-    path = f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        ["bash", "-e", "-c", execute],
-        env={**os.environ, **dict.fromkeys(job["env"], ""), "PATH": path},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
+    env = {**dict.fromkeys(job["env"], ""), "PATH": f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}"}
+    done = run_program("bash", "-e", "-c", execute, folder=tmp_path, **env)
     assert done.returncode == 0, done.stderr
     upload = job["steps"][-1]["with"]["path"]
     assert "<pre>42\n" in (tmp_path / upload).read_text("utf-8")

@@ -75,8 +75,20 @@ def test_twenty_notebooks_at_once_share_one_server(runtime_dir: Path) -> None:
     asyncio.run(run_all(notebooks))
     results = [notebook.cells[-1].outputs[0].data["text/plain"] for notebook in notebooks]
     assert results == [str(number) for number in range(20)]
-    [info] = [ServerInfo.model_validate_json(f.read_bytes()) for f in runtime_dir.glob("*.info")]
-    assert psutil.pid_exists(info.pid)
+    assert psutil.pid_exists(server_pid(runtime_dir))
+
+
+def server_pid(runtime_dir: Path) -> int:
+    """Return the process of the one server."""
+    [file] = runtime_dir.glob("*.info")
+    return ServerInfo.model_validate_json(file.read_bytes()).pid
+
+
+def end_server(runtime_dir: Path, signum: int) -> None:
+    """Send the one server a signal, and wait for its end."""
+    pid = server_pid(runtime_dir)
+    os.kill(pid, signum)
+    wait_until(lambda: has_ended(pid))
 
 
 def test_a_server_that_was_killed_is_started_again(
@@ -85,10 +97,7 @@ def test_a_server_that_was_killed_is_started_again(
     """The cell after the server's death says that the session is gone; the next one runs."""
     notebook = open_default()
     notebook.run("x = 1")
-    [file] = runtime_dir.glob("*.info")
-    pid = ServerInfo.model_validate_json(file.read_bytes()).pid
-    os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: has_ended(pid))
+    end_server(runtime_dir, signal.SIGKILL)
     cell = notebook.run("x")
     assert cell.error == "SessionExpired"
     assert notebook.run("1 + 1").result == "2"
@@ -100,10 +109,7 @@ def test_an_ending_kernel_starts_no_server(
     """A session that went with its server needs no other server to be ended."""
     notebook = open_default()
     notebook.run("1")
-    [file] = runtime_dir.glob("*.info")
-    pid = ServerInfo.model_validate_json(file.read_bytes()).pid
-    os.kill(pid, signal.SIGTERM)
-    wait_until(lambda: has_ended(pid))
+    end_server(runtime_dir, signal.SIGTERM)
     notebook.close()
     commands = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
     assert not [command for command in commands if str(runtime_dir) in " ".join(command)]

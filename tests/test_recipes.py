@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
-from conftest import Server, environment
+from conftest import Server, environment, run_program
 from notebooks import Notebook
 
 ROOT = Path(__file__).parent.parent
@@ -45,15 +43,8 @@ def test_a_training_and_its_checkpoint(live: Notebook) -> None:
 def test_the_script_of_an_agent(server: Server, tmp_path: Path) -> None:
     """The samples of one page are a script, which prints what its comments say."""
     script = "\n".join(samples("recipes/agents.md"))
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env={**os.environ, **environment(server, tmp_path, "auto")},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
+    env = environment(server, tmp_path, "auto")
+    done = run_program(sys.executable, "-c", script, folder=tmp_path, **env)
     assert done.returncode == 0, done.stderr
     printed = re.findall(r"  # (.+)$", script, re.MULTILINE)
     assert len(printed) == 5

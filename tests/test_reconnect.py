@@ -35,6 +35,19 @@ def notebook(open_notebook: Callable[..., Notebook], proxy: FaultProxy) -> Noteb
     return open_notebook(TCI_BASE_URL=proxy.url, TCI_ANSWER_TIMEOUT="2", TCI_CONNECT_TIMEOUT="2")
 
 
+def begin(notebook: Notebook, code: str) -> str:
+    """Send a cell that says something first; return its request when that is here."""
+    notebook.run("import time")
+    request = notebook.send(f"print('on', flush=True); {code}")
+    notebook.wait_for(request, "stream")
+    return request
+
+
+def wait_for_text(notebook: Notebook, request: str, words: str) -> None:
+    """Wait until a cell's streams say these words."""
+    wait_until(lambda: words in notebook.wait_for(request, "stream")["content"]["text"])
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(OUTAGE + 180)
 @pytest.mark.parametrize("silent", [True, False], ids=["silent", "refusing"])
@@ -62,11 +75,9 @@ def test_a_cell_prints_on_while_the_network_is_gone(
 
 def test_an_interrupt_waits_for_the_network(notebook: Notebook, proxy: FaultProxy) -> None:
     """What was sent while the network was gone arrives when it is back: an interrupt, a cell."""
-    notebook.run("import time")
-    request = notebook.send("print('on', flush=True); time.sleep(120)")
-    notebook.wait_for(request, "stream")
+    request = begin(notebook, "time.sleep(120)")
     with proxy.gone(silent=False):
-        wait_until(lambda: TRYING in notebook.wait_for(request, "stream")["content"]["text"])
+        wait_for_text(notebook, request, TRYING)
         by_message(notebook)
         said = notebook.wait_for(request, "stream", deadline=5)["content"]["text"]
         assert "Interrupt once more" in said
@@ -82,18 +93,17 @@ def test_a_second_interrupt_leaves_a_cell_without_network(
     notebook: Notebook, proxy: FaultProxy
 ) -> None:
     """Nobody has to wait for a network; once it is back, the session is found as it was."""
-    notebook.run("import time; x = 42")
-    request = notebook.send("print('on', flush=True); time.sleep(3); x = 43; print('late')")
-    notebook.wait_for(request, "stream")
+    notebook.run("x = 42")
+    request = begin(notebook, "time.sleep(3); x = 43; print('late')")
     with proxy.gone(silent=False):
-        wait_until(lambda: TRYING in notebook.wait_for(request, "stream")["content"]["text"])
+        wait_for_text(notebook, request, TRYING)
         by_message(notebook)
         by_message(notebook)
         cell = notebook.finish(request, deadline=5)
         assert cell.error == "ConnectionLost"
         assert "may run on" in cell.contents("error")[0]["evalue"]
         waiting = notebook.send("x")
-        wait_until(lambda: TRYING in notebook.wait_for(waiting, "stream")["content"]["text"])
+        wait_for_text(notebook, waiting, TRYING)
         by_message(notebook)
         assert notebook.finish(waiting, deadline=5).error == "KeyboardInterrupt"
     assert notebook.run("x").result == "43"
@@ -103,12 +113,10 @@ def test_an_interrupt_before_the_silence_is_known_counts(
     notebook: Notebook, proxy: FaultProxy
 ) -> None:
     """Once the user is told of the silence, they are told of their interrupt too; one more ends."""
-    notebook.run("import time")
-    request = notebook.send("print('on', flush=True); time.sleep(3)")
-    notebook.wait_for(request, "stream")
+    request = begin(notebook, "time.sleep(3)")
     with proxy.gone(silent=False):
         by_message(notebook)
-        wait_until(lambda: "once more" in notebook.wait_for(request, "stream")["content"]["text"])
+        wait_for_text(notebook, request, "once more")
         by_message(notebook)
         assert notebook.finish(request, deadline=5).error == "ConnectionLost"
 
@@ -119,9 +127,7 @@ def test_a_kernel_without_network_ends_in_time(
     how: str, silent: bool, notebook: Notebook, proxy: FaultProxy
 ) -> None:
     """Restart and shutdown in the middle of a cell take less than five seconds."""
-    notebook.run("import time")
-    request = notebook.send("print('on', flush=True); time.sleep(5)")
-    notebook.wait_for(request, "stream")
+    begin(notebook, "time.sleep(5)")
     process = notebook.manager.provisioner.process
     with proxy.gone(silent=silent):
         notebook.manager.request_shutdown(restart=how == "restart")
