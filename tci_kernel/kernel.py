@@ -87,7 +87,7 @@ class TCIKernel(Refusals):
         """Hand a request on, or handle it here when it is not for the child."""
         relay = self.connection.relay
         if relay is not None and len(msg) > 1:
-            if relay.routes.takes(msg, aborting=self._aborting):
+            if relay.routes.takes(msg, aborting=self._aborting, working=relay.working):
                 relay.pass_on("shell", msg)
                 return
             if relay.routes.is_cell(msg) and not await relay.quiet():

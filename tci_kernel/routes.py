@@ -12,11 +12,8 @@ if TYPE_CHECKING:
 
     from tci_kernel.channels import Channels
 
-#: Answered here although a child is there, on either channel. Whether an input is complete is
-#: asked at each Enter, and needs no session to be known.
-_ANSWERED_HERE = frozenset(
-    {"connect_request", "interrupt_request", "is_complete_request", "shutdown_request"}
-)
+#: Answered here although a child is there, on either channel.
+_ANSWERED_HERE = frozenset({"connect_request", "interrupt_request", "shutdown_request"})
 
 #: What can be, or ask, about a `%tci` line.
 _WITH_CODE = frozenset({"execute_request", "complete_request", "inspect_request"})
@@ -35,13 +32,17 @@ class Routes:
         except (ValueError, TypeError, KeyError):
             return False
 
-    def takes(self, raw: Sequence[Any], *, aborting: bool) -> bool:
+    def takes(self, raw: Sequence[Any], *, aborting: bool, working: bool) -> bool:
         """Tell whether a message on shell is for the child; raises ValueError for a broken one."""
         kind = self._channels.peek(raw)["msg_type"]
         if kind in _ANSWERED_HERE:
             return False
         if kind == "execute_request" and aborting:
             return False
+        if kind == "is_complete_request":
+            # Asked at each Enter, and known without a round trip. But an answer that overtakes a
+            # cell makes the kernel look idle.
+            return working
         if kind == "history_request":
             return history.is_sessions(self._channels.content(raw))
         return kind not in _WITH_CODE or not self._has_magics(kind, raw)

@@ -140,6 +140,19 @@ def test_clear_output_is_passed_on(live: Notebook) -> None:
     ]
 
 
+def test_is_complete_waits_for_its_turn(live: Notebook) -> None:
+    """Asked while a cell runs, as JupyterLab's console does, it makes nobody believe in idle."""
+    cell = live.send("import time; time.sleep(1)")
+    asked = live.client.is_complete("x = (")
+    ends = []
+    while len(ends) < 2:
+        message = live.client.get_iopub_msg(timeout=DEADLINE)
+        if message["content"].get("execution_state") == "idle":
+            ends.append(message["parent_header"]["msg_id"])
+    assert ends == [cell, asked]
+    assert live.reply(asked)["content"]["status"] == "incomplete"
+
+
 def test_the_kernel_tells_what_it_can(live: Notebook) -> None:
     """With a session open, kernel_info is that of the session's Python, on shell and control."""
     version = live.run("import platform; print(platform.python_version())").stdout.strip()
