@@ -31,3 +31,11 @@ def test_a_user_gets_from_the_launcher_to_a_result(page: Page) -> None:
     notebook.run("6 * 7").shows("42")
     assert time.monotonic() - began < 15
     expect(page.locator(".jp-KernelName")).to_have_text("TCI Python")
+
+
+def test_the_help_menu_has_the_kernels_links(page: Page) -> None:
+    """What a local kernel offers to read is offered before the first cell."""
+    page.locator("[data-category='Notebook']", has_text="TCI Python").click()
+    Notebook(page)
+    page.get_by_role("menuitem", name="Help").click()
+    expect(page.locator(".lm-Menu")).to_contain_text("pandas Reference")
