@@ -40,11 +40,13 @@ def interpreter() -> Interpreter:
 def test_interrupt_reaches_the_cell(sandbox: Sandbox, interpreter: Interpreter) -> None:
     """A signal to the process group raises KeyboardInterrupt in the cell, and the kernel lives."""
     with session(interpreter, sandbox) as running:
-        running.client.execute("import time; print('on', flush=True); time.sleep(60)")
+        request = running.client.execute("import time; print('on', flush=True); time.sleep(60)")
         while running.client.get_iopub_msg(timeout=20)["msg_type"] != "stream":
             pass
         running.manager.interrupt_kernel()
         reply = running.client.get_shell_msg(timeout=10)
+        while reply["parent_header"]["msg_id"] != request:  # of a question whether it is up
+            reply = running.client.get_shell_msg(timeout=10)
         assert reply["content"].get("ename") == "KeyboardInterrupt", reply
         # ipykernel aborts what arrives within a moment of an error.
         wait_until(lambda: running.run("1 + 1") == "2")
