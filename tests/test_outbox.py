@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -91,6 +92,20 @@ def test_one_huge_text_keeps_its_ends() -> None:
     assert printed.startswith("first")
     assert printed.endswith("last")
     assert len(printed) < 20_000
+
+
+def test_huge_texts_in_a_row_stay_below_the_limit() -> None:
+    """Each text over a quarter of the limit first keeps its ends, and gives way like any other."""
+    outbox = Outbox(20_000)
+    for number in range(100):
+        add_text(outbox, f"<{number:07998}>")
+    printed = texts(outbox.take()[0])
+    assert outbox.size <= outbox.limit
+    assert printed.startswith("<000")
+    assert printed.endswith("00099>")
+    kept = re.sub(r"\n\[… \d+ bytes of output dropped …\]\n", "", printed)
+    dropped = re.findall(r"(\d+) bytes of output dropped", printed)
+    assert len(kept) + sum(map(int, dropped)) == 100 * 8000
 
 
 @given(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from .wire import Frames, JSONObject
+    from .wire import Frames
 
 #: Bytes of messages in one frame, unless one message alone is longer.
 BATCH = 8 * 2**20
@@ -19,7 +19,8 @@ NOTE = "\n[… %d bytes of output dropped …]\n"
 class Held(NamedTuple):
     """A message of the child that the relay may not have yet.
 
-    `parent` is the parent's id if this is stream text; `dropped` the bytes whose place it takes.
+    `parent` is the parent's id if this is stream text; `dropped` the bytes whose place it takes;
+    `is_note` whether it takes all that more of its stream's text gives way to.
     """
 
     number: int
@@ -28,6 +29,7 @@ class Held(NamedTuple):
     size: int
     parent: str | None = None
     dropped: int = 0
+    is_note: bool = False
 
 
 class Outbox:
@@ -76,38 +78,61 @@ class Outbox:
         """Drop the oldest stream text, but its beginning, until a quarter of the room is free."""
         excess = self.size - self.limit * 3 // 4
         kept = 0
+        untold: Counter[int] = Counter()
         for message in [held for held in self.held.values() if self._can_drop(held)]:
             kept += message.size
             if kept > self.limit // 8:
-                excess -= self._shorten(message)
+                excess -= self._shorten(message, untold)
             if excess <= 0:
                 break
+        for number, dropped in untold.items():
+            note = self.held[number]
+            self._replace(note, _ends(note), note.dropped + dropped, is_note=True)
 
     def _can_drop(self, message: Held) -> bool:
-        return message.parent is not None and not message.dropped and message.number > self.sent
+        return message.parent is not None and not message.is_note and message.number > self.sent
 
-    def _shorten(self, message: Held) -> int:
-        """Replace a text, or the middle of a huge one, by a note; return the bytes gained."""
-        content = json.loads(message.frames[3])
-        text = content.get("text", "")
-        keep = self.limit // 8 if len(text) > self.limit // 4 else 0
-        dropped = len(text.encode("utf-8", "replace")) - 2 * keep
-        stream = message.parent, content.get("name", "")
+    def _shorten(self, message: Held, untold: Counter[int]) -> int:
+        """Drop a text, or of a huge one first the middle and later the end; return bytes gained.
+
+        What its stream's note has to tell is added to `untold`.
+        """
+        start, end = _ends(message)
+        keep = self.limit // 8
+        if not message.dropped and len(end) > 2 * keep:
+            start, middle, end = end[:keep], end[keep:-keep], end[-keep:]
+            return self._replace(message, (start, end), _bytes(middle))
+        stream = message.parent, json.loads(message.frames[3]).get("name", "")
         note = self.held.get(self.notes.get(stream, 0))
-        if keep:
-            start, end = text[:keep], text[-keep:]
-            return self._replace(message, dropped, {**content, "text": start + NOTE + end})
         if note is None or note.number <= self.sent:
             self.notes[stream] = message.number
-            return self._replace(message, dropped, {**content, "text": NOTE})
+            return self._replace(message, (start, ""), message.dropped + _bytes(end), is_note=True)
+        untold[note.number] += message.dropped + _bytes(start + end)
         del self.held[message.number]
         self.size -= message.size
-        return message.size + self._replace(note, note.dropped + dropped, {**content, "text": NOTE})
+        return message.size
 
-    def _replace(self, held: Held, dropped: int, content: JSONObject) -> int:
-        content["text"] = content["text"].replace(NOTE, NOTE % dropped)
+    def _replace(
+        self, held: Held, ends: tuple[str, str], dropped: int, *, is_note: bool = False
+    ) -> int:
+        """Leave the ends of a text, and between them a note; return the bytes gained."""
+        content = json.loads(held.frames[3])
+        content["text"] = (NOTE % dropped).join(ends)
         frames = [*held.frames[:3], json.dumps(content).encode()]
         size = sum(map(len, frames)) + 64
-        self.held[held.number] = held._replace(frames=frames, size=size, dropped=dropped)
+        self.held[held.number] = held._replace(
+            frames=frames, size=size, dropped=dropped, is_note=is_note
+        )
         self.size += size - held.size
         return held.size - size
+
+
+def _ends(message: Held) -> tuple[str, str]:
+    """Return what stands before and behind the note in a text; without one, all is behind."""
+    text = json.loads(message.frames[3]).get("text", "")
+    start, _, end = text.rpartition(NOTE % message.dropped) if message.dropped else ("", "", text)
+    return start, end
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode("utf-8", "replace"))
