@@ -36,9 +36,12 @@ class TCIKernelApp(IPKernelApp):  # type: ignore[misc]  # ipykernel's base class
             self.poller = threading.Thread(target=_watch_parent, daemon=True, name="parent watch")
 
     def init_iopub(self, context: Any) -> None:
-        """Publish without a limit: by default ZeroMQ drops what a busy front end does not take."""
+        """Publish without a limit: by default ZeroMQ drops what a busy front end does not take.
+
+        Set before the socket is bound, or it holds for no front end that comes later.
+        """
+        context.sndhwm = 0
         super().init_iopub(context)
-        self.iopub_thread.socket.sndhwm = 0
 
     def init_io(self) -> None:
         """Log what libraries have to say with the rest, or it appears as the output of no cell."""

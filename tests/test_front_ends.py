@@ -179,6 +179,17 @@ def test_subshells_run_beside_a_cell(live: Notebook) -> None:
     assert live.command("list_subshell_request", {})["subshell_id"] == []
 
 
+@pytest.mark.slow
+def test_a_slow_front_end_loses_nothing(live: Notebook) -> None:
+    """What a front end does not read in time waits for it; a stock kernel drops it."""
+    code = "for n in range(10_000): display({'text/plain': str(n), 'text/x': 'x' * 4000}, raw=True)"
+    request = live.send(code)
+    assert live.reply(request)["content"]["status"] == "ok"  # before any output is read
+    displays = Cell({}, live.heard(request)).contents("display_data")
+    shown = [display["data"]["text/plain"] for display in displays]
+    assert shown == [str(number) for number in range(10_000)]
+
+
 def test_a_huge_print_arrives_whole(live: Notebook) -> None:
     """Fifty megabytes at once lose nothing."""
     cell = live.run("print('x' * 50_000_000)")
