@@ -150,6 +150,20 @@ BLOCKED = {
 }
 
 
+def test_a_cell_that_flushes_for_ever_ends_soon(live: Notebook) -> None:
+    """A front end is not long kept busy with what had been printed, and misses none of it."""
+    request = live.send("n = 0\nwhile True: print(n, flush=True); n += 1")
+    printed = 0
+    while printed < 20_000:
+        text = live.wait_for(request, "stream")["content"]["text"]
+        printed = int(text.split()[-1])
+    by_message(live)
+    cell = live.finish(request, deadline=20)
+    assert cell.error == "KeyboardInterrupt"
+    numbers = [int(line) for line in cell.stdout.split()]
+    assert numbers == list(range(numbers[0], numbers[-1] + 1))
+
+
 @pytest.mark.parametrize("what", BLOCKED)
 def test_what_blocks_ends_within_a_second(live: Notebook, what: str) -> None:
     """A live cell is interrupted where it stands, with the child's own traceback."""

@@ -8,7 +8,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tci_kernel.agent.outbox import BATCH, Held, Outbox
+from tci_kernel.agent.outbox import BATCH, CROWD, Held, Outbox
 
 
 def add_text(outbox: Outbox, text: str, name: str = "stdout", parent: str = "cell") -> None:
@@ -43,6 +43,26 @@ def test_a_frame_is_bounded() -> None:
     assert ([message.number for message in taken], more) == ([1], True)
     outbox.acknowledge(1)
     assert texts(outbox.take()[0]) == "next"
+
+
+def test_a_crowd_of_texts_joins() -> None:
+    """Many short texts of one stream become few; each stream, each cell, stays for itself."""
+    outbox = Outbox(10**6)
+    for number in range(2000):
+        add_text(outbox, f"{number} ", ("stdout", "stderr")[number // 500 % 2])
+    add_text(outbox, "next", parent="another cell")
+    held, _ = outbox.take()
+    assert texts(held) == "".join(f"{number} " for number in range(2000)) + "next"
+    assert len(held) < 100
+    assert held[-1].parent == "another cell"
+
+
+def test_a_few_texts_stay_apart() -> None:
+    """What is flushed at its pace arrives as it was."""
+    outbox = Outbox(10**6)
+    for number in range(CROWD):
+        add_text(outbox, f"{number} ")
+    assert len(outbox.take()[0]) == CROWD
 
 
 def test_only_text_gives_way() -> None:

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 #: Bytes of messages in one frame, unless one message alone is longer.
 BATCH = 8 * 2**20
 
+#: When so many messages wait, stream text joins the message before it, up to so many bytes: a front
+#: end would otherwise be busy with a cell that prints for ever long after its interrupt.
+CROWD, JOINED = 50, 2**12
+
 #: Stands for stream text that was dropped.
 NOTE = "\n[… %d bytes of output dropped …]\n"
 
@@ -50,6 +54,8 @@ class Outbox:
     def add(self, channel: str, frames: Frames, parent: str | None = None) -> None:
         """Hold one message; `parent` marks it as stream text of that request."""
         self.last += 1
+        if parent is not None and len(self.held) > CROWD:
+            frames = self._joined(frames, parent)
         size = sum(map(len, frames)) + 64
         self.held[self.last] = Held(self.last, channel, frames, size, parent)
         self.size += size
@@ -73,6 +79,19 @@ class Outbox:
             self.sent = max(self.sent, message.number)
         self.sent = self.last
         return taken, False
+
+    def _joined(self, frames: Frames, parent: str) -> Frames:
+        """Return stream text with that of the message before it, if it is the same stream's."""
+        before = next(reversed(self.held.values()))
+        if before.parent != parent or before.number <= self.sent or before.size > JOINED:
+            return frames
+        first, content = json.loads(before.frames[3]), json.loads(frames[3])
+        if before.dropped or first["name"] != content["name"]:
+            return frames
+        content["text"] = first["text"] + content["text"]
+        del self.held[before.number]
+        self.size -= before.size
+        return [*frames[:3], json.dumps(content).encode()]
 
     def _cut(self) -> None:
         """Drop the oldest stream text, but its beginning, until a quarter of the room is free."""
