@@ -426,6 +426,15 @@ def test_a_death_is_told_and_the_child_comes_back(shared: Relay, code: str, caus
     assert (after["ename"], after["execution_count"]) == ("NameError", died["execution_count"] + 1)
 
 
+def test_a_death_in_silent_code_is_told_in_the_cell_behind(shared: Relay) -> None:
+    """Set-up code that travels with a cell is heard by nobody: the cell fails, with the cause."""
+    silent = shared.execute_request("import os; os._exit(3)", silent=True)
+    cell, queued = shared.execute_request("1"), shared.execute_request("1")
+    shared.exchange(silent, cell, queued)
+    assert "exit code 3" in reply(shared.finish(cell))["evalue"]
+    assert reply(shared.finish(queued))["status"] == "aborted"
+
+
 def test_a_death_between_cells_is_told_in_the_next(shared: Relay) -> None:
     """Nobody's cell fails; the next one, and it alone, begins with what happened."""
     shared.run("doomed = 1; import os, threading; threading.Timer(0.2, os._exit, [3]).start()")

@@ -81,7 +81,7 @@ class Conversation:
     def bury(self, text: str, *, all_aborted: bool = False) -> None:
         """End all that a child that is gone had been asked; the next cell tells if none ran."""
         if not all_aborted:
-            self.unsaid = "" if self.ledger.running() else text
+            self.unsaid = "" if self.ledger.dying() else text
         for channel, frames in self.ledger.close(text, all_aborted=all_aborted):
             self.hear(channel, frames)
 

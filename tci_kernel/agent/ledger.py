@@ -33,8 +33,11 @@ NO_REPLY = {
 class Asked:
     """A request that the child has not finished: with reply, where one is due, and idle."""
 
-    def __init__(self, channel: str, header: JSONObject, raw_header: bytes) -> None:
+    def __init__(
+        self, channel: str, header: JSONObject, raw_header: bytes, *, silent: bool = False
+    ) -> None:
         self.channel = channel
+        self.silent = silent
         self.msg_type: str = header.get("msg_type", "")
         self.raw_header = raw_header
         self.runs = self.msg_type == "execute_request"
@@ -96,7 +99,10 @@ class Ledger:
         header = json.loads(frames[0])
         self._note_comm(header.get("msg_type", ""), frames)
         if channel != "stdin":
-            self.asked[channel, header.get("msg_id", "")] = Asked(channel, header, frames[0])
+            runs = header.get("msg_type") == "execute_request"
+            silent = runs and bool(json.loads(frames[3]).get("silent"))
+            asked = Asked(channel, header, frames[0], silent=silent)
+            self.asked[channel, header.get("msg_id", "")] = asked
 
     def hear(self, channel: str, msg_type: str, parent: JSONObject, frames: Frames) -> None:
         """Note a message of the child."""
@@ -156,14 +162,22 @@ class Ledger:
         runs = [asked for asked in self.asked.values() if asked.sent and asked.runs]
         return next((asked for asked in runs if asked.busy), runs[0] if runs else None)
 
+    def dying(self) -> Asked | None:
+        """Return the cell in which a death is told: who ran a silent one does not listen.
+
+        What a child says last is often lost, so it may be the cell behind what is noted as busy.
+        """
+        cells = [a for a in self.asked.values() if a.sent and a.runs and not a.silent]
+        return min(cells, key=lambda cell: (cell.idle, not cell.busy), default=None)
+
     def close(self, text: str, *, all_aborted: bool) -> list[tuple[str, Frames]]:
         """End what a child that is gone was asked: the cell that ran fails, others are aborted."""
-        running = self.running()
+        dying = self.dying()
         gone = [asked for asked in self.asked.values() if asked.sent]
         self.asked = {key: asked for key, asked in self.asked.items() if not asked.sent}
         self.comms.clear()
         messages: list[tuple[str, Frames]] = []
         for asked in gone:
-            aborted = all_aborted or (asked.runs and asked is not running)
+            aborted = all_aborted or (asked.runs and asked is not dying)
             messages += asked.obituary(text, self.next_count - 1, aborted=aborted)
         return messages
