@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tci_kernel.unseen import Unseen
 
 #: How long an interrupt waits for the end of the cell; all else on control waits behind it.
-_WAIT_SECONDS = 0.3
+_WAIT_SECONDS = 1.0
 
 #: The user is told that a cell does not heed an interrupt after so many seconds.
 _PATIENCE = 10.0

@@ -394,9 +394,9 @@ def test_a_flood_is_cut_in_its_middle(tmp_path: Path) -> None:
         relay.exchange(flood, hold=0, gather=0)
         assert within(60, (tmp_path / "done").exists)
         assert within(20, lambda: not relay.grew())
+        assert relay.status()["buffered"] <= 2**18
         messages = relay.finish(flood)
     printed = text(messages)
-    assert len(printed) < 2**19
     assert printed.startswith("0 #")
     assert printed.endswith("end\n")
     assert "bytes of output dropped …]" in printed
