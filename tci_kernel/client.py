@@ -7,6 +7,7 @@ by `answers.read`; `faults.translated` turns every lower exception into one of `
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import stamina
@@ -28,7 +29,7 @@ from tci_kernel.faults import translated
 from tci_kernel.http import connections, httpx, slices
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
@@ -67,11 +68,6 @@ class _Request(NamedTuple):
         if self.content is None:
             return {}
         return {"Content-Type": "application/json", "Content-Length": str(len(self.content))}
-
-    async def trace(self, event: str, _: dict[str, Any]) -> None:
-        """Hear from httpx how far the request is."""
-        if self.on_sent is not None and event.endswith("send_request_body.started"):
-            self.on_sent()
 
 
 class TCIClient:
@@ -139,10 +135,8 @@ class TCIClient:
 
     async def _answered(self, request: _Request, retries: int | None = None) -> dict[str, Any]:
         """Send a request, again while that is harmless, and return the answer's data."""
-
-        def retry(error: Exception) -> bool | float:
-            return _pause(error, harmless=request.method == "GET")
-
+        # Kept until a full collection: what decides on a repetition must not hold the content.
+        retry = partial(_pause, harmless=request.method == "GET")
         tries = 1 + (self.settings.retries if retries is None else retries)
         attempts = stamina.retry_context(on=retry, attempts=tries, timeout=None, wait_max=10.0)
         async for attempt in attempts:
@@ -161,7 +155,7 @@ class TCIClient:
                     content=None if request.content is None else slices(request.content),
                     timeout=self._timeout(request.limit),
                     headers=request.headers,
-                    extensions={"trace": request.trace},
+                    extensions={"trace": _trace(request.on_sent)},
                 )
             except httpx.ConnectError:
                 # An embedded server ends when it is idle; the next attempt finds its successor.
@@ -194,6 +188,19 @@ class TCIClient:
                 url, key, socket = self.settings.url, self.settings.key, None
             self._http = connections(url, key, socket, self._wire)
         return self._http
+
+
+def _trace(on_sent: Callable[[], None] | None) -> Callable[..., Awaitable[None]]:
+    """Return what hears from httpx how far a request is.
+
+    httpx keeps it until a full collection, so it must not hold the request's content.
+    """
+
+    async def trace(event: str, _: dict[str, Any]) -> None:
+        if on_sent is not None and event.endswith("send_request_body.started"):
+            on_sent()
+
+    return trace
 
 
 def _pause(error: Exception, *, harmless: bool) -> bool | float:
