@@ -141,7 +141,7 @@ def test_an_interrupt_goes_on_to_the_child(session: Session) -> None:
     assert reply["content"]["ename"] == "KeyboardInterrupt"
 
 
-#: Interrupts the session once the agent has passed on a foreign cell.
+#: Interrupts the session once a foreign cell is there.
 INTERRUPT_NEXT = """# tci-agent
 import os, sys, threading, time
 def interrupt(foreign=sys.modules["_tci_agent.entry"].front.conversation.foreign):
@@ -152,7 +152,7 @@ threading.Thread(target=interrupt).start()"""
 
 
 def test_an_interrupt_spares_a_front_ends_cell(relay: Relay, session: Session) -> None:
-    """A foreign cell that waits behind it is left at once, and ends as it begins."""
+    """A foreign cell that waits behind it is left at once, and never runs."""
     session.execute(INTERRUPT_NEXT)
     cell = "ran = []; import time; time.sleep(1.5); ran.append(1)"
     front_ends = relay.execute_request(cell)
@@ -163,6 +163,20 @@ def test_an_interrupt_spares_a_front_ends_cell(relay: Relay, session: Session) -
     assert time.monotonic() - began < 1
     relay.finish(front_ends)
     assert relay.result("ran") == "[1]"
+
+
+def test_a_question_of_a_front_ends_cell_is_not_waited_for(relay: Relay, session: Session) -> None:
+    """A foreign cell gives way to a cell that waits for what only a front end can bring."""
+    asking = relay.execute_request("answer = input()", allow_stdin=True)
+    relay.exchange(asking)
+    began = time.monotonic()
+    outputs = session.execute("answer = 'by nobody'")
+    assert outputs.reply["ename"] == "SessionBusy"
+    assert "has run" in outputs.reply["evalue"]
+    assert time.monotonic() - began < 20
+    relay.exchange(relay.message("input_reply", {"value": "by a person"}, "stdin"))
+    relay.finish(asking)
+    assert relay.result("answer") == "'by a person'"
 
 
 def test_a_front_ends_error_does_not_abort(relay: Relay, session: Session) -> None:

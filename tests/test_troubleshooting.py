@@ -19,7 +19,7 @@ TREE = set(re.findall(r"^[ │├└─]*(\w+)", (errors.__doc__ or "").split("\
 
 #: What else a person may see: what the server answers, errors of the session, the kernel's notices.
 OTHERS = {"HTTP 400", "HTTP 413", "HTTP 429", "HTTP 503", "SandboxUnavailable"}
-OTHERS |= {"DeadKernelError", "KernelError", "StdinNotImplementedError", "TCI"}
+OTHERS |= {"DeadKernelError", "KernelError", "SessionBusy", "StdinNotImplementedError", "TCI"}
 
 
 @cache

@@ -6,6 +6,7 @@ import contextlib
 import json
 import signal
 import sys
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,17 @@ if TYPE_CHECKING:
     from .conversation import Conversation
     from .pump import Pump
     from .wire import JSONObject
+
+
+#: How long a foreign cell waits for those of front ends, in seconds. Meanwhile the session answers
+#: nobody else: no output of theirs arrives, and no interrupt or input.
+PATIENCE = 5.0
+
+BUSY = {
+    "ename": "SessionBusy",
+    "evalue": "A cell of this session's notebook still runs, or waits for input. Nothing of this "
+    "request has run; send it again when that cell has ended.",
+}
 
 
 class ChildError(Exception):
@@ -98,16 +110,27 @@ class ForeignCells:
         content = {"code": code, "silent": False, "store_history": True, "stop_on_error": False}
         content.update(user_expressions={}, allow_stdin=False)
         parts: list[JSONObject] = [header, {}, {}, content]
-        with self.conversation.lock:
-            self.conversation.foreign[header["msg_id"]] = deque()
-            self.conversation.ask("shell", [json.dumps(part).encode() for part in parts])
-            if self.pump.state == "failed":
-                self.conversation.refuse()
-        self.pump.wake()
+        self.conversation.foreign[header["msg_id"]] = deque()
         try:
+            with self.conversation.lock:
+                self._wait_for_turn()
+                self.conversation.ask("shell", [json.dumps(part).encode() for part in parts])
+                if self.pump.state == "failed":
+                    self.conversation.refuse()
+            self.pump.wake()
             yield header["msg_id"]
         finally:
             del self.conversation.foreign[header["msg_id"]]
+
+    def _wait_for_turn(self) -> None:
+        """Wait until the front ends' cells have ended; nothing has run if they take too long."""
+        end = time.monotonic() + PATIENCE
+        while self.conversation.ledger.runs_cell:
+            if self.interrupted:
+                raise child_error({"ename": "KeyboardInterrupt", "evalue": "It had not begun."})
+            if time.monotonic() > end:
+                raise child_error(BUSY)
+            self.conversation.lock.wait(0.1)
 
     def _republish(self, asked: str) -> tuple[Result | None, JSONObject]:
         """Say what a foreign cell says, until it is idle; return its result and its reply."""
@@ -129,21 +152,12 @@ class ForeignCells:
         with self.conversation.lock:
             # In bounded steps: an interrupt that comes just before a wait is seen after it.
             while not news:
-                if self.interrupted:
-                    self._interrupt(asked)
+                if self.interrupted and self.conversation.ledger.asked["shell", asked].begun:
+                    self.interrupted = False
+                    self.pump.process.signal(signal.SIGINT)
                 self.conversation.lock.wait(0.1)
             msg_type, frames = news.popleft()
         return msg_type, json.loads(frames[3])
 
     def _note_interrupt(self, *_: object) -> None:
         self.interrupted = True
-
-    def _interrupt(self, asked: str) -> None:
-        """Interrupt the cell; one that waits behind a front end's is left, to end as it begins."""
-        self.interrupted = False
-        cell = self.conversation.ledger.asked["shell", asked]
-        if cell.begun:
-            self.pump.process.signal(signal.SIGINT)
-        else:
-            cell.unwanted = True
-            raise child_error({"ename": "KeyboardInterrupt", "evalue": "It had not begun."})

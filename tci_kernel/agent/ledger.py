@@ -43,7 +43,6 @@ class Asked:
         self.runs = self.msg_type == "execute_request"
         self.replied = not self.msg_type.endswith("_request")
         self.sent = self.busy = self.begun = self.idle = False
-        self.unwanted = False  # to be interrupted as it begins
         self.idle_since = 0.0
 
     def obituary(self, text: str, count: int, *, aborted: bool) -> Iterator[tuple[str, Frames]]:
@@ -156,6 +155,11 @@ class Ledger:
             self.comms.add(json.loads(frames[3]).get("comm_id", ""))
         elif msg_type == "comm_close":
             self.comms.discard(json.loads(frames[3]).get("comm_id", ""))
+
+    @property
+    def runs_cell(self) -> bool:
+        """Whether a cell is under way, or is to be."""
+        return any(asked.runs for asked in self.asked.values())
 
     def running(self) -> Asked | None:
         """Return the cell that the child runs, or is to run next."""

@@ -132,11 +132,7 @@ class Pump(threading.Thread):
                 with contextlib.suppress(*ODD):
                     if not self._is_about_itself(channel, frames):
                         self.conversation.hear(channel, frames)
-            running = self.conversation.ledger.running()
             self.conversation.lock.notify_all()
-        if running is not None and running.begun and running.unwanted:
-            running.unwanted = False
-            self.process.signal(signal.SIGINT)
 
     def _is_about_itself(self, channel: str, frames: Frames) -> bool:
         """See to what the child says of its own start, which is nothing for the relay."""
