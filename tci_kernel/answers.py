@@ -31,6 +31,9 @@ _Model = TypeVar("_Model", bound=BaseModel)
 #: The most of a service's own error text that a person is shown.
 _SHOWN = 300
 
+#: What is shorter is no key but a word that somebody tries out, and may stand in any text.
+_SHORTEST_SECRET = 8
+
 #: How services say that a session is not there (any more); no document fixes the words.
 _GONE = re.compile(
     r"session.*(expired|not found|not there|no such|unknown|doesn.t exist|does not exist|invalid"
@@ -127,6 +130,11 @@ def _failure(answer: Answer, envelope: Envelope | None, session_id: str | None) 
 
 def _refusal(answer: Answer, said: str) -> TCIError:
     """Return the error that a 4xx or 5xx status means."""
+    if answer.status == HTTPStatus.UNAUTHORIZED and answer.secret is None:
+        return Unauthorized(
+            f"The service asks for a key, and none is configured ({said}). Nothing has run. "
+            "Set TCI_API_KEY."
+        )
     if answer.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         return Unauthorized(
             f"The service does not accept the key ({said}). Nothing has run. "
@@ -149,8 +157,9 @@ def _reported(answer: Answer, envelope: Envelope | None) -> str:
     else:
         page = answer.body.decode("utf-8", "replace")
         text = re.sub(r"<(script|style).*?</\1>|<[^>]*>", " ", page, flags=re.DOTALL)
-    if answer.secret is not None:  # some services echo a wrong key
-        text = text.replace(answer.secret.get_secret_value(), "…")
+    secret = answer.secret.get_secret_value() if answer.secret is not None else ""
+    if len(secret) >= _SHORTEST_SECRET:  # some services echo a wrong key
+        text = text.replace(secret, "…")
     text = " ".join(text.split())
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 

@@ -32,7 +32,7 @@ def translated(configured: Settings, limit: float | None, fate: str) -> Iterator
     except httpx.ConnectTimeout as error:
         raise TimedOut(
             f"No connection to {where} within {configured.connect_timeout:g} s "
-            "(TCI_CONNECT_TIMEOUT). Nothing has run."
+            "(TCI_CONNECT_TIMEOUT). Nothing has run. Check the network and TCI_BASE_URL."
         ) from error
     except httpx.ConnectError as error:
         raise Unreachable(

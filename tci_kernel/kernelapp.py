@@ -49,6 +49,8 @@ class TCIKernelApp(IPKernelApp):  # type: ignore[misc]  # ipykernel's base class
         self.log.propagate = False
         for handler in self.log.handlers:
             logging.getLogger().addHandler(handler)
+        # That a request is repeated is told in the notebook, if it takes long.
+        logging.getLogger("stamina").setLevel(logging.ERROR)
 
     def init_signal(self) -> None:
         """Let SIGINT end a cell, never the event loop; end properly on SIGTERM."""

@@ -144,3 +144,13 @@ def test_status_does_not_wait_for_a_busy_session(notebook: Notebook, server: Ser
     begin = time.monotonic()
     assert "plain" in status(notebook)["Transport"]
     assert time.monotonic() - begin < 4
+
+
+def test_status_before_a_session_tells_of_the_key(
+    open_notebook: Callable[..., Notebook], server: Server
+) -> None:
+    """Who asks what is wrong hears it, also where no session is to be asked about."""
+    notebook = open_notebook(TCI_API_KEY="a-wrong-key")
+    text = notebook.run("%tci status").contents("display_data")[0]["data"]["text/plain"]
+    assert "does not accept the key" in text
+    assert server.sessions() == {}

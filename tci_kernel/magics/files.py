@@ -102,7 +102,7 @@ def _named(words: Sequence[str], roots: Roots) -> Iterator[tuple[Path, str]]:
             path = roots.resolve(match)
             roots.check(path)
             if not path.exists():
-                raise MagicError(f"There is no file {word}. Nothing was uploaded.")
+                raise MagicError(f"There is no file {path}. Nothing was uploaded.")
             name = os.path.basename(os.path.normpath(match))  # noqa: PTH119  Path drops a "."
             yield path, "" if name in {".", ".."} else name
 

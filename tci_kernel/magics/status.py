@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 #: How long an answer is waited for, in seconds: status is asked when something is wrong.
 _MOMENT = 3.0
 
+_NONE_YET = "There is no session yet: the first cell makes one."
+_NOT_LISTED = "The service does not list this session: it has ended, or is not yours."
+
 #: Rows of two cells, and sentences to stand below them.
 Report = tuple[list[tuple[str, str]], list[str]]
 
@@ -83,11 +86,9 @@ async def _python(context: Context) -> list[tuple[str, str]]:
 
 
 async def _session(session: Session) -> Report:
-    if session.id is None:
-        return [("Session", "none")], ["There is no session yet: the first cell makes one."]
-    rows = [("Session", session.id)]
-    if server_is_gone(session.client):
-        return rows, ["The session has ended with its server; the next cell makes a new one."]
+    rows = [("Session", session.id or "none")]
+    if known := _without_asking(session):
+        return rows, [known]
     begin = time.monotonic()
     try:
         info = await asyncio.wait_for(session.info(), _MOMENT)
@@ -95,16 +96,25 @@ async def _session(session: Session) -> Report:
         return rows, [f"The service gave no answer within {_MOMENT:g} s. Try again later."]
     except TCIError as error:
         return rows, [str(error)]
-    if info is None:
-        return rows, ["The service does not list this session: it has ended, or is not yours."]
     trip = f"the service answers in {(time.monotonic() - begin) * 1000:.0f} ms"
     rows.insert(0, ("Connection", trip))
+    if info is None:
+        return rows, [_NONE_YET if session.id is None else _NOT_LISTED]
     left = session.time_left
     rows.append(("Age", times.since(info.started_at)))
     rows.append(("Time left", times.UNKNOWN if left is None else times.span(left)))
     if info.execute_count is not None:
         rows.append(("Runs", str(info.execute_count)))
     return rows, []
+
+
+def _without_asking(session: Session) -> str | None:
+    """Return what is known of a session of which nobody can be asked."""
+    if session.id is None and session.client.settings.local:
+        return _NONE_YET
+    if server_is_gone(session.client):
+        return "The session has ended with its server; the next cell makes a new one."
+    return None
 
 
 def _cost(session: Session) -> str:

@@ -138,7 +138,10 @@ class Line:
     def _tell(self) -> None:
         if not self.silent:
             self.silent = True
-            self._notify("TCI: the service does not answer; trying again until it does…")
+            self._notify(
+                "TCI: the service does not answer; trying again until it does. Interrupt to leave "
+                "the cell."
+            )
 
     def _can_pass(self, error: Exception) -> bool | float:
         """Tell whether to ask again after an error, and after how many seconds."""
