@@ -8,11 +8,14 @@ import signal
 import sys
 import threading
 import time
+from functools import partial
 from typing import Any
 
 from ipykernel.kernelapp import IPKernelApp
+from tornado.ioloop import IOLoop
 
 from tci_kernel.kernel import TCIKernel
+from tci_kernel.signals import on_signal
 
 #: Time for the control thread to send its last reply.
 _FINISH_SECONDS = 2.0
@@ -53,32 +56,24 @@ class TCIKernelApp(IPKernelApp):  # type: ignore[misc]  # ipykernel's base class
         logging.getLogger("stamina").setLevel(logging.ERROR)
 
     def init_signal(self) -> None:
-        """Let SIGINT end a cell, never the event loop; end properly on SIGTERM."""
-        signal.signal(signal.SIGINT, self._on_sigint)
-        signal.signal(signal.SIGTERM, self._on_sigterm)
+        """Until the event loop runs, let SIGINT end nothing, and SIGTERM the process at once."""
+        signal.signal(signal.SIGINT, lambda *_: None)
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 
     def start(self) -> None:
         """Run until the main loop stops, then let the control thread finish what it does.
 
+        SIGINT ends a cell, never the loop; SIGTERM ends the loop when the kernel has left.
         The stock order closes IOPub first, and a reply to shutdown_request that is being flushed
         just then waits for it until the front end kills the process.
         """
+        loop: Any = IOLoop.current()
+        terminate = partial(loop.add_callback, self.kernel.terminate)
+        on_signal(signal.SIGINT, self.kernel.interrupt, loop.asyncio_loop)
+        on_signal(signal.SIGTERM, terminate, loop.asyncio_loop)
         super().start()
         self.control_thread.stop()
         self.control_thread.join(_FINISH_SECONDS)
-
-    def _on_sigint(self, *_: Any) -> None:
-        if self._listens:
-            self.kernel.io_loop.add_callback_from_signal(self.kernel.interrupt)
-
-    def _on_sigterm(self, *_: Any) -> None:
-        if not self._listens:
-            sys.exit(0)
-        self.kernel.io_loop.add_callback_from_signal(self.kernel.terminate)
-
-    @property
-    def _listens(self) -> bool:
-        return self.kernel is not None and hasattr(self.kernel, "io_loop")
 
 
 def _watch_parent() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import signal
@@ -82,6 +83,13 @@ def listens(port: int) -> bool:
     """Tell whether a process has opened a port."""
     with socket.socket() as client:
         return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def sleeps(task: Path) -> bool:
+    """Tell whether a thread runs no instruction for a while."""
+    before = (task / "status").read_text()
+    time.sleep(0.3)
+    return (task / "status").read_text() == before
 
 
 @pytest.fixture
@@ -210,6 +218,21 @@ def test_start_up_code_runs_once_in_a_namespace(
     assert [kernel.run_cell("count").result for _ in range(2)] == ["1", "1"]
     kernel.run(count, store_history=False)
     assert kernel.run_cell("count").result == "2"
+
+
+def test_a_signal_that_another_thread_takes_ends_the_kernel(
+    launch: Callable[..., RawLaunch],
+) -> None:
+    """A main thread that sleeps is not woken by it, nor by one that comes as it falls asleep."""
+    kernel = launch()
+    kernel.client.stop_channels()
+    tasks = Path(f"/proc/{kernel.process.pid}/task")
+    main = tasks / str(kernel.process.pid)
+    wait_until(lambda: sleeps(main))
+    # ZeroMQ's own threads take no signals.
+    others = {task for task in tasks.iterdir() if (task / "comm").read_text()[:3] != "ZMQ"} - {main}
+    ctypes.CDLL(None).tgkill(kernel.process.pid, int(others.pop().name), signal.SIGTERM)
+    assert kernel.process.wait(PATIENCE) == 0
 
 
 def test_a_kernel_without_a_session_ends_at_once(launch: Callable[..., RawLaunch]) -> None:

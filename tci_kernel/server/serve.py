@@ -29,6 +29,7 @@ from tci_kernel.server.sessions import Sessions
 from tci_kernel.server.storage import remove_abandoned, server_folder, storage
 from tci_kernel.serverinfo import ServerInfo
 from tci_kernel.settings import is_loopback
+from tci_kernel.signals import on_signal
 
 if TYPE_CHECKING:
     import socket
@@ -96,7 +97,7 @@ def _ending() -> asyncio.Event:
     ending = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: loop.call_soon_threadsafe(ending.set))
+        on_signal(number, ending.set, loop)
     return ending
 
 

@@ -1,0 +1,23 @@
+"""Signals for an event loop."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+
+def on_signal(number: int, act: Callable[[], object], loop: asyncio.AbstractEventLoop) -> None:
+    """Have a loop of the main thread call `act` on a signal, however soundly the loop sleeps.
+
+    A plain handler is run by the main thread alone. A signal that another thread takes, or that
+    comes just before the loop begins to wait, is handled when something else wakes the loop: with
+    nobody to talk to, never.
+    """
+    try:
+        loop.add_signal_handler(number, act)
+    except NotImplementedError:  # on Windows
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(act))
