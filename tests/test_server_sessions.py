@@ -237,7 +237,8 @@ def test_a_client_may_leave_at_any_moment(server: Server) -> None:
     body = f'{{"code": "time.sleep(0.02)", "language": "python", "session_id": "{session}"}}'
     for tenths in range(0, 400, 2):
         leave(server, body, tenths / 10_000)
-        assert server.stdout("print('here')", session) == "here\n"
+        # IPython 8 may add that an interrupt has met its history.
+        assert "here\n" in server.stdout("print('here')", session)
 
 
 def test_a_session_that_nobody_knows_is_ended(server: Server, tmp_path: Path) -> None:
