@@ -37,8 +37,12 @@ END_GRACE = 1.0
 LOG_TAIL = 2_000
 
 #: Run in each kernel before anything else. A busy kernel's IOPub socket otherwise drops what goes
-#: beyond a thousand waiting messages, the one that ends a cell among them.
-DROP_NOTHING = "get_ipython().kernel.iopub_thread.socket.sndhwm = 0"
+#: beyond a thousand waiting messages, the one that ends a cell among them. The socket is the IOPub
+#: thread's own, which is sending just then that this cell has begun.
+DROP_NOTHING = (
+    "(lambda iopub: iopub.schedule(lambda: setattr(iopub.socket, 'sndhwm', 0)))"
+    "(get_ipython().kernel.iopub_thread)"
+)
 
 T = TypeVar("T")
 
