@@ -54,6 +54,19 @@ def test_both_see_all_that_is_published(live: Notebook, other: Any) -> None:
     assert heard(live.client, others) == heard(other, others) == seen
 
 
+@pytest.mark.parametrize("cell", ["%tci help", "pass"])
+def test_a_request_is_heard_while_a_reply_goes_out(live: Notebook, cell: str) -> None:
+    """Who sends the next request at an idle, before the reply is read, waits for nothing.
+
+    ipykernel before 7.4 loses such a request: in the kernel, and in the session.
+    """
+    for number in range(150):
+        request = live.send(cell)
+        while live.wait_for(request, "status")["content"]["execution_state"] != "idle":
+            pass
+        assert live.finish(live.send(f"{number}"), deadline=10).result == str(number)
+
+
 def test_all_messages_are_of_one_jupyter_session(live: Notebook) -> None:
     """Who drops what comes of another session, as JupyterLab does, loses nothing."""
     cells = [live.run("print('in the session'); 1"), live.run("%tci status")]

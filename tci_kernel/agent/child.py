@@ -5,6 +5,8 @@ first cell, `folder` with the sockets, and `variables`, a file of pickles or Non
 says on `link`, as JSON lines, which variables it could not take, and, whenever it is asked, what
 can still speak although no cell is running.
 
+The embedded server takes `mend` from here for the sessions' own kernels.
+
 Runs on Python 3.8 or newer with any ipykernel from 5 on; imports nothing of this package.
 """
 
@@ -47,7 +49,7 @@ def main(link: socket.socket, options: dict[str, Any]) -> None:
     _drop_nothing(app)
     app.initialize()
     _count_from(app.shell, options["execution_count"])
-    _interrupt_cells_only(app.kernel)
+    mend(app.kernel)
     lost = load_variables(options["variables"], app.shell.user_ns)
     link.sendall(_line({"lost": lost}))
     own = frozenset(threading.enumerate())
@@ -85,6 +87,23 @@ def _count_from(shell: Any, count: int) -> None:
     history = shell.history_manager
     for inputs in (history.input_hist_parsed, history.input_hist_raw):
         inputs.extend([""] * (count - len(inputs)))
+
+
+def mend(kernel: Any) -> None:
+    """Keep a stock kernel from losing requests and replies."""
+    _hear_every_request(kernel)
+    _interrupt_cells_only(kernel)
+
+
+def _hear_every_request(kernel: Any) -> None:
+    """Notice a request that comes just as a reply goes out.
+
+    ipykernel 7.0 to 7.3 sends past the stream that listens on the same socket, which then is not
+    told of what has come, until more comes.
+    """
+    manager: Any = getattr(getattr(kernel, "shell_channel_thread", None), "manager", None)
+    if hasattr(manager, "_shell_socket"):
+        manager._shell_socket = kernel.shell_stream
 
 
 def _interrupt_cells_only(kernel: Any) -> None:

@@ -15,6 +15,7 @@ from pydantic_core import from_json
 
 from tci_kernel.server.cells import Cell
 from tci_kernel.server.storage import remove
+from tci_kernel.transport.requests import child_source
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -36,13 +37,16 @@ END_GRACE = 1.0
 #: How many bytes of what a kernel wrote before it failed are shown.
 LOG_TAIL = 2_000
 
-#: Run in each kernel before anything else. A busy kernel's IOPub socket otherwise drops what goes
-#: beyond a thousand waiting messages, the one that ends a cell among them. The socket is the IOPub
-#: thread's own, which is sending just then that this cell has begun.
-DROP_NOTHING = (
-    "(lambda iopub: iopub.schedule(lambda: setattr(iopub.socket, 'sndhwm', 0)))"
-    "(get_ipython().kernel.iopub_thread)"
+#: Run in each kernel before anything else, without a name in its namespace. A busy kernel's IOPub
+#: socket otherwise drops what goes beyond a thousand waiting messages, the one that ends a cell
+#: among them. The socket is the IOPub thread's own, which is sending just then that this cell has
+#: begun. What a stock kernel loses besides is the same as in the child of live transport.
+PREPARE = f"""
+(lambda iopub: iopub.schedule(lambda: setattr(iopub.socket, 'sndhwm', 0)))(
+    get_ipython().kernel.iopub_thread
 )
+(lambda scope: exec({child_source()!r}, scope) or scope["mend"])({{}})(get_ipython().kernel)
+"""
 
 T = TypeVar("T")
 
@@ -189,7 +193,7 @@ class Kernel:
     async def _answers(self) -> None:
         """Wait for one request to be answered on shell *and* IOPub, which connects later."""
         while True:
-            probe = self._cell = Cell(self._client.execute(DROP_NOTHING, silent=True), limit=0)
+            probe = self._cell = Cell(self._client.execute(PREPARE, silent=True), limit=0)
             await self._reply(probe.message_id)
             try:
                 await asyncio.wait_for(probe.idle.wait(), PROBE_INTERVAL)

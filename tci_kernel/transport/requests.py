@@ -204,6 +204,11 @@ def _sources() -> dict[str, str]:
     return {name: folder.joinpath(f"{name}.py").read_text("utf-8") for name in (*_MODULES, "child")}
 
 
+def child_source() -> str:
+    """Return the module that runs in a child ipykernel."""
+    return _sources()["child"]
+
+
 @cache
 def agent_version() -> str:
     """Return what tells this release's agent from another: a digest of its source."""
@@ -213,7 +218,7 @@ def agent_version() -> str:
 @cache
 def _packed_modules() -> str:
     """Return the agent as the loader takes it: names and sources, each after what it imports."""
-    shipped = f"VERSION = {agent_version()!r}\nCHILD = {_sources()['child']!r}\n"
+    shipped = f"VERSION = {agent_version()!r}\nCHILD = {child_source()!r}\n"
     modules = [(f"{NAME}.shipped", shipped)]
     modules += [(f"{NAME}.{name}", _sources()[name]) for name in _MODULES[1:]]
     return _text(json.dumps([(NAME, _sources()["__init__"]), *modules]).encode())
