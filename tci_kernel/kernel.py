@@ -52,6 +52,10 @@ class TCIKernel(Refusals):
     def start(self) -> None:
         """Listen; find the child again that an earlier process of this kernel left."""
         super().start()
+        manager = self.shell_channel_thread.manager
+        if hasattr(manager, "_shell_socket"):
+            # Until 7.4 replies pass by the stream, which then misses what comes meanwhile.
+            manager._shell_socket = self.shell_stream  # noqa: SLF001
         self.stdin_stream = ZMQStream(self.stdin_socket, self.io_loop)
         self.stdin_stream.on_recv(partial(self._pass_on, "stdin"), copy=False)
         self.io_loop.add_callback(self.connection.resume)
@@ -148,8 +152,16 @@ class TCIKernel(Refusals):
         del allow_stdin, cell_meta, cell_id
         hidden = silent or not store_history
         if hidden and not self.connection.has_session:
-            return self.runner.reply()  # nobody could be asked, and only a cell makes a session
+            return self._answer_without_session(code, silent=silent)
         return await self.runner.run(code, user_expressions or {}, hidden=hidden, silent=silent)
+
+    def _answer_without_session(self, code: str, *, silent: bool) -> Content:
+        """Answer what a front end runs by itself: only a person's cell makes a session."""
+        from tci_kernel import versions  # noqa: PLC0415
+
+        if not silent and (text := versions.printed(code)):
+            self.publish("stream", {"name": "stdout", "text": text})
+        return self.runner.reply()
 
     # -- what the cells of either side need --
 

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -113,6 +114,26 @@ def test_start_up_asks_nothing_of_the_service(launch: Callable[..., RawLaunch]) 
         assert kernel.start_up() == ["ok"] * (len(START_UP) + 1)
         assert service.requests == []
         assert kernel.run_cell("1").count == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "printed"),
+    [
+        (START_UP[0], r"a-marker:\d+\.\d+\.\d+\n"),  # else VS Code never shows a widget
+        ("import builtins\nimport ipykernel\nbuiltins.print(ipykernel.__version__)", r"\d[\d.]+\n"),
+        ("import pandas\nprint(pandas.__version__)", ""),
+        ("print('ipykernel.__version__')", ""),
+    ],
+)
+def test_versions_are_known_without_a_session(
+    launch: Callable[..., RawLaunch], code: str, printed: str
+) -> None:
+    """The versions on which VS Code's widgets and debugger depend are told before any cell."""
+    with serving(success()) as service:
+        kernel = launch(TCI_BASE_URL=service.url)
+        cell = kernel.run(code, store_history=False)
+        assert re.fullmatch(printed, cell.stdout)
+        assert service.requests == []
 
 
 def test_an_interrupt_is_answered_to_its_idle(launch: Callable[..., RawLaunch]) -> None:
