@@ -22,7 +22,7 @@ from tci_kernel.kernelinfo import KERNEL_INFO
 from tci_kernel.lazy import LazyConnection
 from tci_kernel.refusals import Refusals
 from tci_kernel.runner import Runner
-from tci_kernel.senders import is_hidden, is_typed
+from tci_kernel.senders import is_hidden, is_typed, stops_others
 from tci_kernel.startup import StartUp
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class TCIKernel(Refusals):
                 relay.pass_on("shell", msg)
                 return
             if relay.routes.is_cell(msg) and not await relay.quiet():
-                self._abort_queues()  # a cell before this one failed meanwhile
+                self.abort_queued_cells()  # a cell before this one failed meanwhile
         await super().dispatch_shell(msg, subshell_id, **since_7_4)
         if relay is not None:
             relay.synchronise(self.execution_count)
@@ -153,7 +153,10 @@ class TCIKernel(Refusals):
         hidden = silent or not store_history
         if hidden and not self.connection.has_session:
             return self._answer_without_session(code, silent=silent)
-        return await self.runner.run(code, user_expressions or {}, hidden=hidden, silent=silent)
+        reply = await self.runner.run(code, user_expressions or {}, hidden=hidden, silent=silent)
+        if reply["status"] == "error" and stops_others(self.get_parent("shell")["content"]):
+            self.abort_queued_cells()
+        return reply
 
     def _answer_without_session(self, code: str, *, silent: bool) -> Content:
         """Answer what a front end runs by itself: only a person's cell makes a session."""
@@ -162,6 +165,16 @@ class TCIKernel(Refusals):
         if not silent and (text := versions.printed(code)):
             self.publish("stream", {"name": "stdout", "text": text})
         return self.runner.reply()
+
+    def abort_queued_cells(self) -> None:
+        """Abort the cells that have come and have not begun, and none that comes later.
+
+        This belongs before the reply of the cell that failed: what its reader sends is to run.
+        """
+        super()._abort_queues()
+
+    def _abort_queues(self, subshell_id: str | None = None) -> None:
+        """Do nothing: the base class calls this behind the reply, which is too late."""
 
     # -- what the cells of either side need --
 

@@ -109,7 +109,9 @@ class Pending:
 
     async def cells_end(self) -> None:
         """Wait until no cell is under way, of a person's or of a front end's own."""
-        await self._until(lambda: not any(map(_is_cell, self._asked.values())))
+        await self._until(
+            lambda: not self._replied and not any(map(_is_cell, self._asked.values()))
+        )
 
     async def cell_ends(self) -> None:
         """Wait until the oldest of the cells has ended, if there is one: reply and idle."""

@@ -7,6 +7,7 @@ this side; the rest of it runs in the child under the same parent, and its reply
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tci_kernel.channels import Channels, Incoming
@@ -14,7 +15,7 @@ from tci_kernel.errors import LiveRefused, TCIError
 from tci_kernel.interrupts import ChildInterrupts
 from tci_kernel.pending import Pending
 from tci_kernel.routes import Routes
-from tci_kernel.senders import is_hidden, is_typed
+from tci_kernel.senders import is_hidden, is_typed, stops_others
 from tci_kernel.transport.failure import from_exception
 from tci_kernel.transport.live import LiveTransport
 from tci_kernel.unseen import Unseen
@@ -41,7 +42,7 @@ class Relay:
         self.routes = Routes(self._channels)
         self._live = LiveTransport(session, self._deliver, self._tell, self._ended)
         self.pending = Pending(self._channels)
-        self._unseen = Unseen(kernel.session, self._live.pass_on)
+        self._unseen = Unseen(kernel.session, partial(self._live.pass_on, own=True))
         self.interrupts = ChildInterrupts(self._live, self.pending, self._unseen, self._notify)
         self._open = False
         self._told_busy = ""
@@ -225,7 +226,13 @@ class Relay:
         self._unnoted.discard(message.parent_id)
         asked = self.pending.get(message.parent_id)
         if asked is not None and message.content.get("status") == "error":
-            self._failed |= bool(asked.content.get("stop_on_error", True))
+            self._note_failure(asked)
+
+    def _note_failure(self, asked: Incoming) -> None:
+        """Abort the cells that have come already: before anybody can know of the failure."""
+        if stops_others(asked.content) and asked.header.get("subshell_id") is None:
+            self._failed = True
+            self._kernel.abort_queued_cells()
 
     # -- what this side says --
 

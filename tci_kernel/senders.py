@@ -13,6 +13,11 @@ def is_hidden(content: Mapping[str, Any]) -> bool:
     return bool(content.get("silent", False) or not content.get("store_history", True))
 
 
+def stops_others(content: Mapping[str, Any]) -> bool:
+    """Tell whether the cells behind one do not run if it fails."""
+    return not content.get("silent", False) and bool(content.get("stop_on_error", True))
+
+
 def is_typed(content: Mapping[str, Any]) -> bool:
     """Tell whether a person sent a cell, who can be asked: what runs in a batch is no history.
 

@@ -148,7 +148,7 @@ class Relay:
             "version": "5.4",
         }
         frames = tuple(json.dumps(part).encode() for part in (header, {}, {}, content))
-        return Message(self.sent, channel, (*frames, *buffers))
+        return Message(self.sent, channel, (*frames, *buffers), heard=self.acknowledged)
 
     def exchange(self, *messages: Message, hold: float = 1.0, gather: float = 0.01) -> Frame:
         """Exchange once."""

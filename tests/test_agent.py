@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import psutil
@@ -189,6 +190,22 @@ def test_a_number_seen_before_is_dropped(shared: Relay) -> None:
     assert frame.accepted == shared.sent
     shared.finish(request)
     assert shared.result("runs") == "1"
+
+
+def test_a_cell_that_was_sent_before_a_failure_was_known_does_not_run(shared: Relay) -> None:
+    """It gets an aborted reply; one that is sent later, and what is to run in any case, runs."""
+    shared.run("ran = []")
+    known = shared.acknowledged
+    shared.run("1/0")
+    for name, heard in (("early", known), ("own", None), ("late", shared.acknowledged)):
+        request = shared.execute_request(f"ran.append('{name}')")
+        shared.exchange(replace(request, heard=heard))
+        said = shared.finish(request)
+        aborted = [m for m in said if m.content.get("status") == "aborted"]
+        assert len(aborted) == (name == "early")
+        assert said[0].is_busy
+        assert any(m.is_idle for m in said)
+    assert shared.result("ran") == "['own', 'late']"
 
 
 def test_a_gap_is_refused(shared: Relay) -> None:

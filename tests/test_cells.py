@@ -93,12 +93,30 @@ def test_an_error_aborts_the_queue(notebook: Notebook) -> None:
     assert cell.stdout == ""
 
 
+def test_an_error_aborts_what_is_on_its_way(notebook: Notebook) -> None:
+    """Cells that are sent at once with one that fails do not run, wherever they are by then."""
+    notebook.run("ran = []")
+    for number in range(10):
+        requests = [notebook.send("1/0"), *(notebook.send(f"ran.append({number})") for _ in "abc")]
+        cells = [notebook.finish(request) for request in requests]
+        assert [cell.status for cell in cells] == ["error", *["aborted"] * 3]
+    assert notebook.run("ran").result == "[]"
+
+
 def test_an_error_does_not_abort_what_is_sent_later(notebook: Notebook) -> None:
     """A cell of this side that follows on a failed one, as in `nbconvert --allow-errors`, runs."""
     notebook.run("1")  # starts the session
     assert notebook.run("1/0").status == "error"
     assert notebook.run("%tci status").status == "ok"
     assert notebook.run("print('runs')").stdout == "runs\n"
+
+
+def test_an_error_does_not_abort_what_is_sent_at_its_reply(notebook: Notebook) -> None:
+    """However soon the next cell is sent by who knows of the failure, it runs."""
+    notebook.run("1")
+    for number in range(30):
+        notebook.reply(notebook.send("1/0"))
+        assert notebook.finish(notebook.send(f"{number}")).result == str(number)
 
 
 def test_an_error_does_not_abort_the_queue_if_told_so(notebook: Notebook) -> None:

@@ -242,7 +242,7 @@ def test_a_missing_agent_is_told_from_damage() -> None:
 
 def test_a_request_says_what_it_was_given() -> None:
     """The agent reads from the code what the relay has put into it."""
-    message = Message(1, "shell", (b"{}", b"{}", b"{}", b"{}", b"\xff"))
+    message = Message(1, "shell", (b"{}", b"{}", b"{}", b"{}", b"\xff"), heard=3)
     call = encode(Exchange("me", 4, (message,), hold=0.5), Form(limit=77))
     compile(call.code, "cell", "exec")
     argument = call.code.split("'")[3]
@@ -252,6 +252,7 @@ def test_a_request_says_what_it_was_given() -> None:
         "op": "exchange",
         "relay": "me",
         "acknowledged": 4,
+        "heard": [3],
         "hold": 0.5,
         "gather": 0.01,
         "limit": 77,

@@ -6,7 +6,8 @@ the relay is written down in `transport/frames.py`. From the inside out:
 
     outbox        the child's messages, numbered, until the relay has acknowledged them
     ledger        what the child was asked and has not finished
-    conversation  both, and what waits for the child, under one lock
+    inbox         what waits for the child, and in its turn does not run if a cell has failed
+    conversation  all three, under one lock
     process       one child ipykernel: its process, its sockets (child: what runs in it)
     pump          the one thread that owns the sockets, sends, and watches the child
     shell         the session's own IPython, kept free of requests

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections import deque
 from typing import TYPE_CHECKING
 
+from .inbox import Inbox, Waiting
 from .ledger import Ledger, answer
 from .outbox import Outbox
 
 if TYPE_CHECKING:
+    from collections import deque
+
     from .wire import Frames, JSONObject, Numbered
 
 #: Longest wait for company of news that alone is not worth a frame. Seconds.
@@ -25,7 +27,7 @@ class Conversation:
         self.lock = threading.Condition()
         self.outbox = Outbox(options["max_buffer"])
         self.ledger = Ledger(options["execution_count"])
-        self.inbox: deque[tuple[str, Frames]] = deque()
+        self.inbox = Inbox()
         self.untouched = True
         self.relay = ""
         self.former: set[str] = set()
@@ -44,25 +46,38 @@ class Conversation:
         if relay != self.relay:
             self.former.add(self.relay)
             self.relay, self.accepted, self.acknowledged = relay, 0, 0
+            self.inbox.forget_failures()
         return True
 
-    def accept(self, messages: list[Numbered]) -> None:
-        """Queue the relay's messages for the child: each once, and none after a gap."""
-        for number, channel, frames in messages:
+    def accept(self, messages: list[Numbered], heard: list[int | None]) -> None:
+        """Queue the relay's messages for the child: each once, and none after a gap.
+
+        `heard` says of each what who sent it can have known (`Waiting.known`).
+        """
+        for (number, channel, frames), known in zip(messages, heard):
             if number == self.accepted + 1:
                 self.accepted = number
-                self.ask(channel, frames)
+                self.ask(channel, frames, known)
 
-    def ask(self, channel: str, frames: Frames) -> None:
+    def ask(self, channel: str, frames: Frames, known: int | None = None) -> None:
         """Queue one message for the child."""
         self.untouched = False
-        self.ledger.ask(channel, frames)
-        self.inbox.append((channel, frames))
+        self.inbox.add(Waiting(channel, frames, self.ledger.ask(channel, frames), known))
+
+    def due(self) -> list[Waiting]:
+        """Take what can go to the child now; end the cells that are not to run."""
+        due, refused = self.inbox.due(self.ledger.asked.values())
+        for asked in refused:
+            for channel, frames in asked.refusal(self.ledger.next_count - 1):
+                self.hear(channel, frames)
+            self.lock.notify_all()
+        return due
 
     def hear(self, channel: str, frames: Frames) -> None:
         """Keep a message of the child for the relay, and for the foreign cell it answers."""
         header, parent = json.loads(frames[0]), json.loads(frames[1])
         msg_type = header["msg_type"]
+        failed = self.ledger.failed(parent, frames) if msg_type == "execute_reply" else None
         self.ledger.hear(channel, msg_type, parent, frames)
         listener = self.foreign.get(parent.get("msg_id", ""))
         if listener is not None:
@@ -70,6 +85,8 @@ class Conversation:
             if channel != "iopub":
                 return
         self.outbox.add(channel, frames, parent.get("msg_id", "") if msg_type == "stream" else None)
+        if failed is not None:
+            self.inbox.note_failure(self.outbox.last, failed)
         if _is_worthy(msg_type, frames):
             self.worthy = self.outbox.last
         if msg_type == "input_request":
@@ -80,10 +97,14 @@ class Conversation:
 
     def bury(self, text: str, *, all_aborted: bool = False) -> None:
         """End all that a child that is gone had been asked; the next cell tells if none ran."""
+        dying = self.ledger.dying()
         if not all_aborted:
-            self.unsaid = "" if self.ledger.dying() else text
+            self.unsaid = "" if dying else text
         for channel, frames in self.ledger.close(text, all_aborted=all_aborted):
             self.hear(channel, frames)
+        if dying:
+            dying.idle = True
+            self.inbox.note_failure(self.outbox.last, dying)
 
     def end_unanswered(self) -> None:
         """End what the child has forgotten to reply to."""

@@ -73,8 +73,10 @@ class Front:
         """Return the batch from which the piece for one request is printed."""
         with self.conversation.lock:
             if head["op"] != "fetch" or head["batch"] != self.batch.number:
+                begin = time.monotonic()
                 fields, taken = self._act(head, messages)
-                packed = pack({**self._state(), **fields}, taken)
+                took = time.monotonic() - begin
+                packed = pack({**self._state(), **fields, "took": took}, taken)
                 binary = any(len(frames) > 4 for _, _, frames in taken)  # noqa: PLR2004  buffers
                 text = head["text"] and not binary
                 self.batch = Batch(
@@ -115,7 +117,7 @@ class Front:
         conversation = self.conversation
         conversation.acknowledged = max(conversation.acknowledged, head["acknowledged"])
         conversation.outbox.acknowledge(conversation.acknowledged)
-        conversation.accept(messages)
+        conversation.accept(messages, head["heard"])
         if self.pump.state == "failed":
             conversation.refuse()
         self.pump.wake()

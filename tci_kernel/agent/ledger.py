@@ -34,16 +34,28 @@ class Asked:
     """A request that the child has not finished: with reply, where one is due, and idle."""
 
     def __init__(
-        self, channel: str, header: JSONObject, raw_header: bytes, *, silent: bool = False
+        self, channel: str, header: JSONObject, raw_header: bytes, content: JSONObject
     ) -> None:
         self.channel = channel
-        self.silent = silent
+        self.silent = bool(content.get("silent"))
+        self.stops_others = not self.silent and bool(content.get("stop_on_error", True))
+        self.subshell: str | None = header.get("subshell_id")
         self.msg_type: str = header.get("msg_type", "")
         self.raw_header = raw_header
         self.runs = self.msg_type == "execute_request"
         self.replied = not self.msg_type.endswith("_request")
         self.sent = self.busy = self.begun = self.idle = False
         self.idle_since = 0.0
+
+    @property
+    def passes(self) -> bool:
+        """Whether this goes by cells that wait, as a comm's message does."""
+        return not self.msg_type.endswith("_request")
+
+    @property
+    def blocks(self) -> bool:
+        """Whether this is a cell at work, behind which others wait lest it fails."""
+        return self.sent and self.runs and self.stops_others and not self.replied
 
     def obituary(self, text: str, count: int, *, aborted: bool) -> Iterator[tuple[str, Frames]]:
         """Yield the messages that end this request in the place of a child that is gone."""
@@ -54,6 +66,11 @@ class Asked:
         if self.runs:
             reply.update(execution_count=count, user_expressions={}, payload=[])
         yield from self.answers(reply)
+
+    def refusal(self, count: int) -> Iterator[tuple[str, Frames]]:
+        """Yield all that is said of a cell that does not run because one before it failed."""
+        yield "iopub", self.message("status", {"execution_state": "busy"})
+        yield from self.obituary("", count, aborted=True)
 
     def answers(self, reply: JSONObject) -> Iterator[tuple[str, Frames]]:
         """Yield what this request still lacks of its reply and its idle."""
@@ -93,15 +110,17 @@ class Ledger:
         self.asked: dict[Key, Asked] = {}
         self.comms: set[str] = set()
 
-    def ask(self, channel: str, frames: Frames) -> None:
+    def ask(self, channel: str, frames: Frames) -> Asked | None:
         """Note a message for the child; Jupyter's ids are unique on one channel only."""
         header = json.loads(frames[0])
         self._note_comm(header.get("msg_type", ""), frames)
-        if channel != "stdin":
-            runs = header.get("msg_type") == "execute_request"
-            silent = runs and bool(json.loads(frames[3]).get("silent"))
-            asked = Asked(channel, header, frames[0], silent=silent)
-            self.asked[channel, header.get("msg_id", "")] = asked
+        if channel == "stdin":
+            return None
+        runs = header.get("msg_type") == "execute_request"
+        content = json.loads(frames[3]) if runs else {}
+        asked = Asked(channel, header, frames[0], content)
+        self.asked[channel, header.get("msg_id", "")] = asked
+        return asked
 
     def hear(self, channel: str, msg_type: str, parent: JSONObject, frames: Frames) -> None:
         """Note a message of the child."""
@@ -117,6 +136,13 @@ class Ledger:
                 asked.replied = True
             if asked.replied and asked.idle:
                 del self.asked[key]
+
+    def failed(self, parent: JSONObject, frames: Frames) -> Asked | None:
+        """Return the cell behind which others do not run, if this is its reply."""
+        asked = self.asked.get(("shell", parent.get("msg_id", "")))
+        if asked is None or not asked.stops_others:
+            return None
+        return asked if json.loads(frames[3]).get("status") == "error" else None
 
     def mark_sent(self) -> None:
         """Note that all messages so far have reached the child."""

@@ -150,11 +150,9 @@ class Pump(threading.Thread):
             return
         with self.conversation.lock:
             self.conversation.end_unanswered()
-            asked = list(self.conversation.inbox)
-            self.conversation.inbox.clear()
-            self.conversation.ledger.mark_sent()
+            due = self.conversation.due()
             running = self.conversation.ledger.running()
-        for channel, frames in asked:
+        for channel, frames, *_ in due:
             interrupts = channel == "control" and b'"interrupt_request"' in frames[0]
             if interrupts and running is not None and running.busy:
                 self._interrupt(frames[0])
@@ -165,7 +163,7 @@ class Pump(threading.Thread):
         """Interrupt the cell from outside: the child's own handler may never get to run."""
         self.process.signal(signal.SIGINT)
         self.process.ping()  # a loop that waits heeds a signal only when something comes
-        asked = Asked("control", json.loads(raw_header), raw_header)
+        asked = Asked("control", json.loads(raw_header), raw_header, {})
         with self.conversation.lock:
             for channel, frames in asked.answers({"status": "ok"}):
                 self.conversation.hear(channel, frames)

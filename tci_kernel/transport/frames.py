@@ -30,6 +30,10 @@ offset 0) if it is asked for an older.
 message whose number is not above the last acknowledged one is a repetition. Acknowledge
 `Frame.last`. Any request may be sent again unchanged: operations carry an id and act once.
 
+**Failures**: a cell that fails stops those that were sent before that was known. `head["heard"]` of
+an exchange says for each message which number of the agent's its sender can have known (null: it
+runs in any case). The agent hands the child one cell after the other, and aborts what came too late.
+
 **Relays**: each local kernel process draws its own id. A new one takes over with its first
 request: it gets all that is not acknowledged; the former is told `superseded` and must stop.
 """
@@ -123,15 +127,17 @@ class Frame:
     """What one request gave.
 
     accepted: number of the last message that the agent took from this relay. last: acknowledge
-    this. more: ask again at once. superseded: another relay has taken over. idle: None while a
-    request runs. messages: those that a kernel may send. result: of an operation. problem: why the
-    request could not be done, or empty; if not, nothing else in the frame counts.
+    this. took: seconds that the agent had the request. more: ask again at once. superseded: another
+    relay has taken over. idle: None while a request runs. messages: those that a kernel may send.
+    result: of an operation. problem: why the request could not be done, or empty; if not, nothing
+    else in the frame counts.
     """
 
     accepted: int
     last: int
     child: Child
     messages: tuple[Message, ...] = ()
+    took: Annotated[float, Field(ge=0)] = 0.0
     more: bool = False
     superseded: bool = False
     idle: Idle | None = None

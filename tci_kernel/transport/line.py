@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 _SHORTEST_HOLD, _LONGEST_HOLD = 0.2, 1.0
 #: How often the hold goes into the time that a request travels.
 _HOLD_PER_TRIP = 5.0
+#: What is printed in so many characters travels as quickly as nothing.
+_LIGHT = 2**14
 #: A service that answers within so many seconds is on this machine, or next to it.
 _NEAR = 0.02
 #: The hold for some time after the service has asked for fewer requests, and that time. Seconds.
@@ -169,10 +171,9 @@ class Line:
         """Return the answer; if it comes damaged, ask again, and then for smaller pieces."""
         damaged = 0
         while True:
-            begin = time.monotonic()
             try:
                 frame = await self._frame(request)
-            except AgentMissing:
+            except AgentMissing:  # noqa: PERF203  to ask again is the purpose
                 raise
             except FrameError as error:
                 damaged += 1
@@ -184,14 +185,7 @@ class Line:
                     self._largest_limit = self._limit
             else:
                 self._late = 0
-                self._note_trip(time.monotonic() - begin, request, frame)
                 return frame
-
-    def _note_trip(self, seconds: float, request: Request | BootOptions, frame: Frame) -> None:
-        """Learn from a request how long one travels: what the agent waited does not count."""
-        if isinstance(request, Exchange):
-            waited = request.hold if frame.idle is None and not frame.messages else 0.0
-            self._trip = min(self._trip * 1.1, max(0.0, seconds - waited))
 
     async def _frame(self, request: Request | BootOptions) -> Frame:
         """Make a request, and as many more as it takes to fetch its whole frame."""
@@ -208,9 +202,13 @@ class Line:
             if frame is not None and frame.problem:
                 *_, last = frame.problem.strip().split("\n")
                 raise FrameError(f"The agent failed: {last}")
+            seconds = time.monotonic() - begin
             if frame is not None:
+                if isinstance(request, Exchange) and len(text) < _LIGHT:
+                    # It may have been unlucky, and the network may have become slower.
+                    self._trip = min(self._trip * 1.1, max(0.0, seconds - frame.took))
                 return frame
-            if time.monotonic() - begin < _QUICK_PIECE:
+            if seconds < _QUICK_PIECE:
                 self._limit = min(4 * self._limit, self._largest_limit)
             fetch = Fetch(self._relay, assembler.batch, assembler.offset)
             call = encode(fetch, self._form)

@@ -135,10 +135,14 @@ class LiveTransport:
 
     # -- messages --
 
-    def pass_on(self, channel: Channel, frames: tuple[bytes, ...]) -> None:
-        """Hand a front end's message to the child: header, parent, metadata, content, buffers."""
+    def pass_on(self, channel: Channel, frames: tuple[bytes, ...], *, own: bool = False) -> None:
+        """Hand a front end's message to the child: header, parent, metadata, content, buffers.
+
+        One of the relay's `own` runs whatever has failed meanwhile.
+        """
         self._number += 1
-        self._outgoing.append(Message(self._number, channel, frames))
+        heard = None if own else self._session.acknowledged
+        self._outgoing.append(Message(self._number, channel, frames, heard))
         self._wake.set()
 
     async def _pump(self) -> None:

@@ -79,12 +79,15 @@ _UNREADABLE = json.dumps(
 class Message:
     """One Jupyter message with its number.
 
-    `frames` are header, parent header, metadata, content (JSON) and any number of buffers.
+    `frames` are header, parent header, metadata, content (JSON) and any number of buffers. Of one
+    that goes to the child, `heard` is the last number of the child's that who sent it can have
+    known of: a failure behind that aborts a cell. With None it runs in any case.
     """
 
     number: int
     channel: Channel
     frames: tuple[bytes, ...] = field(repr=False)
+    heard: int | None = None
 
     @cached_property
     def header(self) -> JSONObject:

@@ -31,7 +31,7 @@ SMALLEST_LIMIT = 2**12
 
 #: The agent's modules in the order in which they need each other.
 _MODULES = (
-    *("__init__", "wire", "outbox", "ledger", "conversation", "process", "session"),
+    *("__init__", "wire", "outbox", "ledger", "inbox", "conversation", "process", "session"),
     *("pump", "variables", "shell", "foreign", "front", "entry"),
 )
 
@@ -172,7 +172,8 @@ def encode(request: Request, form: Form = Form(), *, inline: bool = False) -> Ca
     nonce = _new_id()
     fields = {name: getattr(request, name) for name in request.__dataclass_fields__}
     messages: Sequence[Message] = fields.pop("messages", ())
-    head = {"op": type(request).__name__.lower(), **fields, **asdict(form)}
+    heard = [message.heard for message in messages]
+    head = {"op": type(request).__name__.lower(), **fields, "heard": heard, **asdict(form)}
     argument = _argument(head, messages)
     if inline or len(argument) <= INLINE:
         return Call(_call(nonce, argument), nonce)
