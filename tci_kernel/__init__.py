@@ -8,6 +8,14 @@ response.data.outputs[0].data
 
 from __future__ import annotations
 
+import os
+import sys
+
+if sys.argv[:1] == ["-m"] and sys.path[0] == os.getcwd():  # noqa: PTH109  nothing is imported yet
+    # `python -m tci_kernel` searches the current folder first: a notebook's. A `queue.py` or
+    # `secrets.py` there is for the user's code, not for the process that holds the key.
+    del sys.path[0]
+
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

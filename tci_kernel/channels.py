@@ -11,6 +11,7 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jupyter_client.session import DELIM
+from zmq import Frame
 
 from tci_kernel.senders import is_hidden
 
@@ -54,6 +55,16 @@ class Channels:
         frames = [bytes(frame.bytes) for frame in raw]
         content: dict[str, Any] = self._session.unpack(frames[frames.index(DELIM) + 5])
         return content
+
+    def for_main_shell(self, raw: Sequence[Any]) -> Sequence[Any]:
+        """Return a message as one for the main shell: this side has no other, only the child."""
+        identities, frames = self._session.feed_identities(list(raw), copy=False)
+        _, header, *rest = (bytes(frame.bytes) for frame in frames)
+        fields: dict[str, Any] = self._session.unpack(header)
+        if fields.pop("subshell_id", None) is None:
+            return raw
+        signed = self._signed(identities, (self._session.pack(fields), *rest))
+        return [Frame(part) for part in signed]
 
     def receive(self, channel: Channel, raw: Sequence[Any]) -> Incoming:
         """Return a message whose signature is good, and remember who sent it.

@@ -7,7 +7,7 @@ import contextlib
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tci_kernel import magics
+from tci_kernel import interrupts, magics
 from tci_kernel.client import TCIClient
 from tci_kernel.errors import LiveRefused, TCIError
 from tci_kernel.relay import Relay
@@ -132,12 +132,18 @@ class Connection:
         self.session.remember(fresh=fresh, execution_count=0)
 
     async def end(self, timeout: float) -> None:
-        """End what this kernel made: the child, and the session if it is this kernel's own."""
+        """End the session if this kernel made it; in another's, leave the child and its variables.
+
+        The other clients of that session use the child too.
+        """
         if self.relay is None or not self.relay.open:
             await self.session.end(timeout)
             return
+        if not self.session.owned:
+            await self._part()
+            return
         try:
-            await asyncio.wait_for(self.relay.end(exit_session=self.session.owned), timeout)
+            await asyncio.wait_for(self.relay.end(exit_session=True), timeout)
         except AgentMissing:
             await self.session.end(timeout)
         except (TCIError, asyncio.TimeoutError):
@@ -154,9 +160,19 @@ class Connection:
             return
         grace = self.session.client.settings.handover_timeout
         self.session.hand_over(grace)  # first: the next kernel may have been started already
+        if not self.session.owned:
+            await interrupts.interrupt_and_wait(self._kernel)
+            return
         with contextlib.suppress(TCIError, asyncio.TimeoutError):
-            ending = self.relay.end(delay=grace, exit_session=self.session.owned)
+            ending = self.relay.end(delay=grace, exit_session=True)
             await asyncio.wait_for(ending, timeout)
+
+    async def _part(self) -> None:
+        """Leave a session that others use, and no cell of this kernel's running in it."""
+        await interrupts.interrupt_and_wait(self._kernel)
+        if self.relay is not None:
+            self.relay.stop()
+        self.session.forget()
 
 
 def _left_behind(not_moved: dict[str, str]) -> str:

@@ -82,8 +82,8 @@ class ChildInterrupts:
             self._live.give_up()
             return
         self._interrupted = running[0] if running else ""
-        self.remind()
         self._unseen.ask("control", "interrupt_request", {})
+        self.remind()
         if running:
             asyncio.get_running_loop().call_later(_PATIENCE, self._tell_not_heeded, running[0])
 

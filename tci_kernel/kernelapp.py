@@ -27,6 +27,9 @@ class TCIKernelApp(IPKernelApp):  # type: ignore[misc]  # ipykernel's base class
     name = "tci-kernel"
     kernel_class = TCIKernel
 
+    def init_path(self) -> None:
+        """Leave the current folder out of the search for modules: user code runs elsewhere."""
+
     def init_poller(self) -> None:
         """Watch the parent: the stock poller ends the process without ending the session.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tci_kernel.begun import Begun
 from tci_kernel.senders import is_hidden
@@ -27,7 +27,7 @@ class Pending:
         self._channels = channels
         self._asked: dict[tuple[str, str], Incoming] = {}
         self._idle: set[str] = set()  # cells that lack their reply only
-        self._replied: set[str] = set()  # cells that lack their idle only
+        self._replied: dict[str, dict[str, Any]] = {}  # cells that lack their idle only: headers
         self._changed = asyncio.Event()
 
     def __bool__(self) -> bool:
@@ -73,7 +73,7 @@ class Pending:
         if message_id in self._idle:
             self._idle.discard(message_id)
         elif asked is not None and _is_cell(asked):
-            self._replied.add(message_id)
+            self._replied[message_id] = asked.header
         self._channels.forget(channel, message_id)
         self._changed.set()
 
@@ -82,8 +82,7 @@ class Pending:
 
         A question of a kind that the child does not know has none either. A cell always has one.
         """
-        if message.parent_id in self._replied:
-            self._replied.discard(message.parent_id)
+        if self._replied.pop(message.parent_id, None) is not None:
             self._changed.set()
         for channel in ("shell", "control"):
             asked = self._asked.get((channel, message.parent_id))
@@ -101,11 +100,16 @@ class Pending:
         """Return all with their channels, and forget them."""
         asked, self._asked = self._asked, {}
         self._idle.clear()
-        self._replied.clear()
         for channel, message_id in asked:
             self._channels.forget(channel, message_id)
         self._changed.set()
         return [(channel, incoming) for (channel, _), incoming in asked.items()]
+
+    def drain_idle(self) -> list[dict[str, Any]]:
+        """Return the headers of the cells that have their reply and no idle, and forget them."""
+        replied, self._replied = self._replied, {}
+        self._changed.set()
+        return list(replied.values())
 
     async def cells_end(self) -> None:
         """Wait until no cell is under way, of a person's or of a front end's own."""

@@ -115,6 +115,10 @@ class Relay:
             self.pending.add(channel, incoming)
         self._live.pass_on(channel, incoming.frames)
 
+    def keep(self, raw: Sequence[Any]) -> Sequence[Any]:
+        """Return a request that is answered on this side as it is handled there."""
+        return self._channels.for_main_shell(raw)
+
     def ask(self, channel: Channel, identities: list[bytes], request: dict[str, Any]) -> None:
         """Hand on a request that was read on this side, before messages were handed on."""
         header, content = request["header"], request["content"]
@@ -245,11 +249,8 @@ class Relay:
         """Tell the user something, in the cell that runs."""
         running = self.pending.cells
         incoming = self.pending.get(running[0]) if running else None
-        if incoming is not None:
-            header = incoming.header
-        elif running or self._kernel.runner.busy:
-            header = self._kernel.get_parent("shell")["header"]
-        else:
+        header = self._kernel.runner.request if incoming is None else incoming.header
+        if header is None:
             self._kernel.log.warning("%s", text)
             return
         content = {"name": "stderr", "text": f"{text}\n"}
@@ -267,6 +268,8 @@ class Relay:
         for begun in self.pending.begun.values():
             begun.fail(error)
         failure = from_exception(error)
+        for header in self.pending.drain_idle():
+            self._kernel.publish("status", {"execution_state": "idle"}, {"header": header})
         for channel, incoming in self.pending.drain():
             with contextlib.suppress(Exception):
                 self._channels.bury(channel, incoming, failure)

@@ -18,11 +18,15 @@ _STILL_RUNNING = (
 
 
 class Runner:
-    """Runs the cells that the relay does not hand on, one after the other."""
+    """Runs the cells that the relay does not hand on, one after the other.
+
+    `request` is the header of the one under way.
+    """
 
     def __init__(self, kernel: TCIKernel) -> None:
         self._kernel = kernel
         self._cell: asyncio.Task[Content] | None = None
+        self.request: Content | None = None
 
     @property
     def busy(self) -> bool:
@@ -43,13 +47,14 @@ class Runner:
         self, code: str, expressions: dict[str, str], *, hidden: bool, silent: bool
     ) -> Content:
         """Run a cell and return the content of its execute_reply, whatever happens."""
+        self.request = self._kernel.get_parent("shell")["header"]
         self._cell = asyncio.create_task(self._run(code, expressions, hidden, silent))
         try:
             return await self._cell
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  nothing may escape
             return self._failed(error, silent=silent)
         finally:
-            self._cell = None
+            self._cell = self.request = None
 
     def reply(self, failure: Failure | None = None) -> Content:
         """Return the content of an execute_reply."""

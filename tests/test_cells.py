@@ -197,12 +197,41 @@ def test_a_given_session_is_joined(open_notebook: Callable[..., Notebook], serve
     assert session_id in server.sessions()
 
 
+@live_only
+def test_a_joined_session_keeps_its_variables(
+    open_notebook: Callable[..., Notebook], server: Server
+) -> None:
+    """What notebook and program have defined is there after the notebook, whose cell has ended."""
+    session_id = server.new_session()
+    server.run("x = 'program'", session_id)
+    notebook = open_notebook(TCI_SESSION_ID=session_id)
+    notebook.run("y = x + ' and notebook'")
+    server.run("z = 'later'", session_id)
+    request = notebook.send("import time; ready = True; time.sleep(60)")
+    notebook.wait_for(request, "execute_input")
+    notebook.close()
+    assert server.stdout("print(x, y, z, sep=', ')", session_id) == (
+        "program, program and notebook, later\n"
+    )
+
+
 @plain_only
 def test_input_says_that_it_cannot_ask(notebook: Notebook) -> None:
     """`input()` in plain transport fails with a message that says why."""
     cell = notebook.run("input('name? ')")
     assert cell.error == "StdinNotImplementedError"
     assert "plain transport" in cell.contents("error")[0]["evalue"]
+
+
+def test_the_kernel_imports_nothing_from_the_notebooks_folder(
+    open_notebook: Callable[..., Notebook], tmp_path: Path
+) -> None:
+    """A file that is named like a module is not run by the process that holds the key."""
+    for name in ("typing", "logging", "secrets", "queue", "httpx", "uuid", "tarfile"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()")
+    notebook = open_notebook()
+    assert notebook.run("%tci upload queue.py\n1 + 1").result == "2"
+    assert not (tmp_path / "ran").exists()
 
 
 def test_cell_magics_and_shell_lines_belong_to_the_session(notebook: Notebook) -> None:

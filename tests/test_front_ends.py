@@ -188,6 +188,8 @@ def test_subshells_run_beside_a_cell(live: Notebook) -> None:
     request = live.tell("execute_request", content, subshell_id=subshell)
     assert Cell({}, live.heard(request)).stdout == "beside\n"
     assert live.reply(long)["content"]["status"] == "ok"
+    content |= {"code": "%tci help", "store_history": True}
+    assert live.finish(live.tell("execute_request", content, subshell_id=subshell)).status == "ok"
     live.command("delete_subshell_request", {"subshell_id": subshell})
     assert live.command("list_subshell_request", {})["subshell_id"] == []
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from conftest import Server, live_only, plain_only, wait_until
-from notebooks import Notebook
+from notebooks import DEADLINE, Notebook
 
 
 def session_of(server: Server, before: set[str]) -> str:
@@ -58,6 +58,31 @@ def test_settings_that_were_broken_before_a_restart_are_told(
     config.write_text("retries = 'many'")
     notebook.restart()
     assert notebook.run("1").error == "NotConfigured"
+
+
+@live_only
+def test_a_resumed_kernel_says_in_the_cell_that_runs_what_is_to_be_said(
+    open_notebook: Callable[..., Notebook], make_server: Callable[..., Server]
+) -> None:
+    """A warning stands below the cell that runs, also if this side begins it, and ends nothing."""
+    notebook = open_notebook(TCI_BASE_URL=make_server(lifetime=10.15).url)
+    notebook.run("import time")
+    notebook.restart(now=True)
+    cell = notebook.run("%tci help\ntime.sleep(11); print('done')")
+    assert "ends in about 10 min" in cell.stderr
+    assert cell.stdout == "done\n"
+
+
+@live_only
+def test_new_leaves_no_question_unanswered(notebook: Notebook) -> None:
+    """What the session was asked beside `%tci new` gets its reply and its idle."""
+    notebook.run("class Slow:\n    def __dir__(self): import time; time.sleep(60)\nslow = Slow()")
+    question = notebook.client.complete("slow.", 5)
+    notebook.wait_for(question, "status")
+    cell = notebook.send("%tci new")
+    replies = [notebook.client.get_shell_msg(timeout=DEADLINE) for _ in range(2)]
+    answered = {m["parent_header"]["msg_id"]: m["content"]["status"] for m in replies}
+    assert answered == {question: "error", cell: "ok"}
 
 
 def test_new_leaves_the_session_for_another(notebook: Notebook, server: Server) -> None:

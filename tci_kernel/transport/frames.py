@@ -30,9 +30,10 @@ offset 0) if it is asked for an older.
 message whose number is not above the last acknowledged one is a repetition. Acknowledge
 `Frame.last`. Any request may be sent again unchanged: operations carry an id and act once.
 
-**Failures**: a cell that fails stops those that were sent before that was known. `head["heard"]` of
-an exchange says for each message which number of the agent's its sender can have known (null: it
-runs in any case). The agent hands the child one cell after the other, and aborts what came too late.
+**Failures**: a cell that fails stops those that were sent before that was known. `head["heard"]`
+of an exchange says for each message which number of the agent's its sender can have known (null:
+it runs in any case). The agent hands the child one cell after the other, and aborts what came too
+late.
 
 **Relays**: each local kernel process draws its own id. A new one takes over with its first
 request: it gets all that is not acknowledged; the former is told `superseded` and must stop.

@@ -12,7 +12,7 @@ import contextlib
 import uuid
 from typing import TYPE_CHECKING
 
-from tci_kernel.errors import ConnectionLost, LiveRefused, Superseded, TCIError
+from tci_kernel.errors import ConnectionLost, LiveRefused, SessionExpired, Superseded, TCIError
 from tci_kernel.transport.frames import health
 from tci_kernel.transport.line import Line
 from tci_kernel.transport.message import Message
@@ -62,6 +62,7 @@ class LiveTransport:
         self._looks = 0
         self._wake = asyncio.Event()
         self._pumping: asyncio.Task[None] | None = None
+        self._stopped = False
 
     # -- the life of the transport --
 
@@ -103,6 +104,7 @@ class LiveTransport:
 
     def stop(self) -> None:
         """Make no more exchanges."""
+        self._stopped = True
         if self._pumping is not None:
             self._pumping.cancel()
 
@@ -152,6 +154,14 @@ class LiveTransport:
                 self._take(await self._line.ask(self._exchange(self._line.hold)))
         except TCIError as error:
             self._on_end(error)
+        except asyncio.CancelledError:
+            if not self._stopped:  # the session was left under a request
+                self._on_end(
+                    SessionExpired(
+                        "This kernel has left the session. It is not known what has run."
+                    )
+                )
+            raise
         except Exception as error:  # noqa: BLE001  a relay that stops silently loses a user's work
             self._on_end(TCIError(f"A fault of the relay itself: {error!r}. The session runs on."))
 
