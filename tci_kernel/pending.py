@@ -96,6 +96,12 @@ class Pending:
                 loop = asyncio.get_running_loop()
                 loop.call_later(_REPLY_GRACE, self.finish, channel, message.parent_id)
 
+    def withdraw(self, channel: str, message_id: str) -> Incoming | None:
+        """Return what was asked, and forget it: the child will not answer."""
+        self._changed.set()
+        self._channels.forget(channel, message_id)
+        return self._asked.pop((channel, message_id), None)
+
     def drain(self) -> list[tuple[str, Incoming]]:
         """Return all with their channels, and forget them."""
         asked, self._asked = self._asked, {}

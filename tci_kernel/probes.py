@@ -188,7 +188,7 @@ async def live(session: Session) -> Trial:
             replied.set_exception(error)
 
     begin = time.monotonic()
-    transport = LiveTransport(session, deliver, lambda _: None, fail)
+    transport = LiveTransport(session, deliver, lambda _, error: fail(error), lambda _: None, fail)
     hello, notice = await install.start(
         partial(transport.start, 1, jupyter_session="doctor"), session
     )

@@ -40,7 +40,7 @@ class Relay:
         self._session = session
         self._channels = Channels(kernel)
         self.routes = Routes(self._channels)
-        self._live = LiveTransport(session, self._deliver, self._tell, self._ended)
+        self._live = LiveTransport(session, self._deliver, self._refused, self._tell, self._ended)
         self.pending = Pending(self._channels)
         self._unseen = Unseen(kernel.session, partial(self._live.pass_on, own=True))
         self.interrupts = ChildInterrupts(self._live, self.pending, self._unseen, self._notify)
@@ -237,6 +237,22 @@ class Relay:
         if stops_others(asked.content) and asked.header.get("subshell_id") is None:
             self._failed = True
             self._kernel.abort_queued_cells()
+
+    def _refused(self, message: Message, error: TCIError) -> None:
+        """Answer a message that the service does not take; all else goes on."""
+        message_id = str(message.header.get("msg_id"))
+        failure = from_exception(error)
+        begun = self.pending.begun.get(message_id)
+        asked = self.pending.withdraw(message.channel, message_id)
+        if begun is not None:
+            begun.fail(error)
+        elif asked is None or not asked.header["msg_type"].endswith("_request"):
+            self._notify(f"TCI: a message of the front end is lost. {error}")
+        if asked is not None and begun is None:
+            if stops_others(asked.content):
+                self._failed = True
+                self._kernel.abort_queued_cells()
+            self._channels.bury(message.channel, asked, failure)
 
     # -- what this side says --
 

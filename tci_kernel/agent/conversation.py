@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from .inbox import Inbox, Waiting
-from .ledger import Ledger, answer
+from .ledger import LARGEST, Ledger, answer, without_content
 from .outbox import Outbox
 
 if TYPE_CHECKING:
@@ -76,6 +76,8 @@ class Conversation:
     def hear(self, channel: str, frames: Frames) -> None:
         """Keep a message of the child for the relay, and for the foreign cell it answers."""
         header, parent = json.loads(frames[0]), json.loads(frames[1])
+        if header["msg_type"] != "stream" and sum(map(len, frames)) > LARGEST:
+            header, frames = without_content(channel, header, frames)
         msg_type = header["msg_type"]
         failed = self.ledger.failed(parent, frames) if msg_type == "execute_reply" else None
         self.ledger.hear(channel, msg_type, parent, frames)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     Key = tuple[str, str]
 
 
+#: Most bytes of a message but of text, which is cut instead: the relay takes frames of 256 MiB.
+LARGEST = 200 * 2**20
+
 #: Seconds behind its idle after which a request has no reply.
 REPLY_GRACE = 1.0
 
@@ -88,6 +91,17 @@ def answer(parent: bytes, msg_type: str, content: JSONObject) -> Frames:
     """Return a message in the child's place, whose parent has this raw header."""
     header = new_header(msg_type, json.loads(parent).get("session", ""))
     return [json.dumps(header).encode(), parent, b"{}", json.dumps(content).encode()]
+
+
+def without_content(channel: str, header: JSONObject, frames: Frames) -> tuple[JSONObject, Frames]:
+    """Return, in the place of a message that is too large to travel, one that says so."""
+    size = sum(map(len, frames)) / 10**6
+    text = f"TCI: an output of {size:.0f} MB is left out, because it is too large for a frame."
+    if channel == "iopub":
+        frames = answer(frames[1], "stream", {"name": "stderr", "text": f"{text}\n"})
+        return json.loads(frames[0]), frames
+    content = {"status": "error", "ename": "TooLarge", "evalue": text, "traceback": [text]}
+    return header, [*frames[:3], json.dumps(content).encode()]
 
 
 def new_header(msg_type: str, session: str) -> JSONObject:

@@ -10,9 +10,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tci_kernel.errors import ConnectionLost, LiveRefused, SessionExpired, Superseded, TCIError
+from tci_kernel.errors import (
+    ConnectionLost,
+    InvalidRequest,
+    LiveRefused,
+    SessionExpired,
+    Superseded,
+    TCIError,
+)
 from tci_kernel.transport.frames import health
 from tci_kernel.transport.line import Line
 from tci_kernel.transport.message import Message
@@ -30,32 +38,36 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 10.0
 #: One look this long (seconds) after the last news, whatever the child believes of its threads.
 _LAST_LOOK = 0.3
 
-#: Most bytes of messages in one exchange; the others wait for the next one.
+#: Most bytes of messages in one exchange; the others wait for the next one. A service that takes
+#: less gets less.
 _LARGEST_REQUEST = 16 * 2**20
 
 
 class LiveTransport:
     """Relays between the front ends and the child ipykernel of one session.
 
-    `deliver` gets the child's messages of each exchange, none too; `notify` gets what the user is
-    to know meanwhile; `on_end` the error that ends the transport for good. `generation` counts the
-    session's children: it rises when one has died or is restarted.
+    `deliver` gets the child's messages of each exchange, none too; `refuse` a message that the
+    service does not take, with the error; `notify` what the user is to know meanwhile; `on_end` the
+    error that ends the transport for good. `generation` counts the session's children: it rises
+    when one has died or is restarted.
     """
 
     def __init__(
         self,
         session: Session,
         deliver: Callable[[list[Message]], None],
+        refuse: Callable[[Message, TCIError], None],
         notify: Callable[[str], None],
         on_end: Callable[[TCIError], None],
     ) -> None:
         self._session = session
-        self._deliver, self._on_end = deliver, on_end
+        self._deliver, self._refuse, self._on_end = deliver, refuse, on_end
         self.generation = 0
         self._relay = uuid.uuid4().hex
         self._line = Line(session, self._relay, notify)
         self._outgoing: list[Message] = []
         self._number = 0
+        self._largest_request = _LARGEST_REQUEST
         self._more = False
         self._working = False
         self._idle: Idle | None = None
@@ -151,7 +163,7 @@ class LiveTransport:
         try:
             while True:
                 await self._due()
-                self._take(await self._line.ask(self._exchange(self._line.hold)))
+                await self._exchange_once()
         except TCIError as error:
             self._on_end(error)
         except asyncio.CancelledError:
@@ -164,6 +176,25 @@ class LiveTransport:
             raise
         except Exception as error:  # noqa: BLE001  a relay that stops silently loses a user's work
             self._on_end(TCIError(f"A fault of the relay itself: {error!r}. The session runs on."))
+
+    async def _exchange_once(self) -> None:
+        exchange = self._exchange(self._line.hold)
+        try:
+            self._take(await self._line.ask(exchange))
+        except InvalidRequest as error:
+            if not exchange.messages:
+                raise
+            self._lighten(exchange.messages, error)
+
+    def _lighten(self, messages: tuple[Message, ...], error: InvalidRequest) -> None:
+        """Send less at a time, because a service has refused these; one alone it does not take."""
+        if len(messages) > 1:
+            self._largest_request = min(self._largest_request, sum(map(_size, messages))) // 2
+            return
+        refused, *kept = self._outgoing
+        self._outgoing = [replace(message, number=message.number - 1) for message in kept]
+        self._number -= 1
+        self._refuse(refused, error)
 
     async def _due(self) -> None:
         """Wait until an exchange can bring something."""
@@ -182,8 +213,8 @@ class LiveTransport:
         size = 0
         messages: list[Message] = []
         for message in self._outgoing:
-            size += sum(map(len, message.frames))
-            if messages and size > _LARGEST_REQUEST:
+            size += _size(message)
+            if messages and size > self._largest_request:
                 break
             messages.append(message)
         return Exchange(
@@ -214,3 +245,7 @@ class LiveTransport:
         self._deliver(news)
         if news:
             self._session.remember()  # a successor must not deliver them again
+
+
+def _size(message: Message) -> int:
+    return sum(map(len, message.frames))
