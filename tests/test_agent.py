@@ -476,6 +476,18 @@ def test_a_child_that_never_starts_is_given_up(session: Session) -> None:
     assert "exit code 1" in child.reason
 
 
+def test_files_named_like_modules_keep_no_child_from_starting(session: Session) -> None:
+    """A child starts in a folder with a `json.py`, and user code still finds its own modules."""
+    for name in ("json", "logging", "socket"):
+        (session.folder / f"{name}.py").write_text("raise ImportError('not this one')")
+    (session.folder / "own.py").write_text("answer = 42")
+    relay = Relay(session)
+    relay.boot()
+    assert relay.result("import own; own.answer") == "42"
+    stock = session.execute("import sys; print(sys.path)").stdout
+    assert text(relay.run("import sys; print(sys.path)")) == stock
+
+
 def test_restart_gives_a_fresh_child_once(relay: Relay) -> None:
     """A restart ends a running cell within a second, counts from one, and is not repeated."""
     request = relay.execute_request("x = 1; import time; time.sleep(60)")

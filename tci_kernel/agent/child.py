@@ -62,9 +62,7 @@ def main(link: socket.socket, options: dict[str, Any]) -> None:
 
 
 def _hide_launcher() -> None:
-    """Leave sys.path and sys.argv as the stock launcher does."""
-    if sys.path[0] in ("", os.getcwd()):
-        del sys.path[0]
+    """Leave sys.argv as the stock launcher does."""
     spec = find_spec("ipykernel_launcher")
     if spec is not None and spec.origin:
         sys.argv[0] = spec.origin
