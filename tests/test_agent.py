@@ -385,6 +385,15 @@ def test_a_long_request_travels_as_a_file(shared: Relay) -> None:
     assert "200000 []" in text(shared.finish_after(request))
 
 
+def test_a_file_is_found_from_another_folder(session: Session) -> None:
+    """The service writes a request's file where the session started, wherever its cells went."""
+    session.execute("import os; os.mkdir('elsewhere'); os.chdir('elsewhere')")
+    relay = Relay(session)
+    relay.boot()
+    assert relay.result(f"len({os.urandom(100_000).hex()!r})") == "200000"
+    assert [path.name for path in session.folder.iterdir()] == ["elsewhere"]
+
+
 def test_a_missing_file_is_a_problem_and_not_a_loss(shared: Relay) -> None:
     """If the file of a request is not there, nothing is accepted, and inline it goes through."""
     blob = os.urandom(60_000).hex()

@@ -58,9 +58,17 @@ def read_argument(argument: str) -> bytes:
     """Return a request, which stands in the code, or in a file that is not to stay."""
     if not argument.startswith("@"):
         return base64.b64decode(argument)
-    with open(argument[1:], "rb") as file:
-        os.unlink(argument[1:])
+    path = path_of(argument[1:])
+    with open(path, "rb") as file:
+        os.unlink(path)
         return file.read()
+
+
+def path_of(name: str) -> str:
+    """Return where the service wrote a file; the user may have gone elsewhere."""
+    folders = (getattr(ipython, "starting_dir", "."), ".", os.path.expanduser("~"))
+    paths = (os.path.join(folder, name) for folder in folders)
+    return next(filter(os.path.exists, paths), name)
 
 
 def serve(head: JSONObject, messages: list[Numbered]) -> Batch:
