@@ -436,6 +436,7 @@ def test_a_flood_is_cut_in_its_middle(tmp_path: Path) -> None:
         ("import os; os._exit(3)", "exit code 3"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "out of memory"),
         ("import ctypes; ctypes.string_at(0)", "SIGSEGV"),
+        ("import os; os.kill(os.getpid(), 36)", "signal 36"),
     ],
 )
 def test_a_death_is_told_and_the_child_comes_back(shared: Relay, code: str, cause: str) -> None:

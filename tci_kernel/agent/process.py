@@ -208,11 +208,19 @@ class Process:
         if code >= 0:
             cause = f"exit code {code}"
         else:
-            cause = f"signal {signal.Signals(-code).name}"
+            cause = f"signal {name_of_signal(-code)}"
             if code == -signal.SIGKILL:
                 cause += ", probably because the session is out of memory"
         words = self.last_words.decode("utf-8", "replace").strip()
         return f"Python has died ({cause})." + (f" Its last words:\n{words}" if words else "")
+
+
+def name_of_signal(number: int) -> str:
+    """Return a signal's name, or its number: most real-time signals have none."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return str(number)
 
 
 def private_folder() -> str:
