@@ -325,6 +325,24 @@ def test_idle_counts_threads_and_tasks(shared: Relay) -> None:
     shared.run("stop.set(); task.cancel()")
 
 
+#: Starts a task whose code is of no module.
+NAMELESS = """
+import asyncio
+scope = {"__name__": None, "asyncio": asyncio}
+exec("async def nap(): await asyncio.sleep(60)", scope)
+task = asyncio.get_event_loop().create_task(scope["nap"]())
+"""
+
+
+def test_idle_counts_a_task_of_no_module(shared: Relay) -> None:
+    """What runs code that belongs to no module is the user's."""
+    shared.run(NAMELESS)
+    idle = shared.exchange(hold=0).idle
+    assert idle is not None
+    assert (idle.threads, idle.tasks) == (0, 1)
+    shared.run("task.cancel()")
+
+
 def test_a_thread_speaks_after_its_cell(shared: Relay) -> None:
     """What a thread prints when no cell runs comes with the next exchange."""
     request = shared.execute_request(
@@ -576,6 +594,27 @@ def test_a_dead_session_takes_its_child_along(relay: Relay, end: signal.Signals)
     os.kill(relay.session.manager.provisioner.pid, end)
     assert within(2, lambda: gone(pid) and gone(sleeper))
     assert not os.path.exists(folder)  # noqa: PTH110
+
+
+#: Starts a thread that fails whoever asks for its name.
+UNCOUNTABLE = """
+import threading
+class Thread(threading.Thread):
+    name = property(lambda self: 1 / 0)
+Thread(target=threading.Event().wait, daemon=True).start()
+"""
+
+
+def test_an_uncountable_thread_can_still_speak(relay: Relay) -> None:
+    """Where threads cannot be counted there is one, and the child still ends with its agent."""
+    pid = relay.status()["child_pid"]
+    folder = os.path.dirname(psutil.Process(pid).cmdline()[-1])  # noqa: PTH120
+    relay.run(UNCOUNTABLE)
+    idle = relay.exchange(hold=0).idle
+    assert idle is not None
+    assert idle.threads == 1
+    os.kill(relay.session.manager.provisioner.pid, signal.SIGKILL)
+    assert within(2, lambda: gone(pid) and not os.path.exists(folder))  # noqa: PTH110
 
 
 def test_a_new_relay_takes_over(relay: Relay) -> None:
