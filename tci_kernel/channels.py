@@ -67,7 +67,7 @@ class Channels:
         return [Frame(part) for part in signed]
 
     def receive(self, channel: Channel, raw: Sequence[Any]) -> Incoming:
-        """Return a message whose signature is good, and remember who sent it.
+        """Return a message whose signature is good; remember who sent it, if that is no answer.
 
         Raises ValueError or TypeError for a message that nobody could have sent properly.
         """
@@ -75,7 +75,8 @@ class Channels:
         message = self._session.deserialize(frames, content=True, copy=False)
         if not isinstance(message["content"], dict):
             raise ValueError("The content of a message is no object.")  # noqa: TRY004  as above
-        self.remember(channel, message["header"]["msg_id"], identities)
+        if channel != "stdin":
+            self.remember(channel, message["header"]["msg_id"], identities)
         whole = tuple(bytes(frame.bytes) for frame in frames[1:])
         return Incoming(identities, message["header"], message["content"], whole)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from queue import Empty
 
+import psutil
 import pytest
 
 from notebooks import Notebook
@@ -69,6 +70,21 @@ def test_a_question_can_be_interrupted(live: Notebook) -> None:
     request = live.send("input('again? ')")
     live.answer("yes")
     assert live.finish(request).result == "'yes'"
+
+
+def test_answers_are_not_kept(live: Notebook) -> None:
+    """An answer that has been handed on leaves nothing in the kernel, however large its header."""
+    kernel = psutil.Process(live.manager.provisioner.pid)
+
+    def memory_after_answers(word: str) -> int:
+        for number in range(8):
+            long = f"{word}{number}" + "x" * 2**22
+            live.tell("input_reply", {"value": ""}, channel="stdin", msg_id=long)
+            live.run("1")
+        return kernel.memory_info().rss
+
+    before = memory_after_answers("warm")
+    assert memory_after_answers("then") - before < 16 * 2**20
 
 
 def test_a_cell_with_magics_can_ask(live: Notebook) -> None:
