@@ -112,6 +112,8 @@ class TCIKernel(Refusals):
     def _pass_on(self, channel: Channel, msg: Any) -> None:
         if (relay := self.connection.relay) is not None:
             relay.pass_on(channel, msg)
+        elif channel == "control":  # the relay has ended since
+            self.control_thread.io_loop.add_callback(self.dispatch_control, msg)
 
     async def debug_request(self, stream: Any, ident: Any, parent: Any) -> None:
         """Open the session for a person who turns the debugger on; this is the control thread."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from jupyter_client.kernelspec import KernelSpecManager
 
 from conftest import Server, live_only, plain_only, wait_until
 from notebooks import DEADLINE, Notebook
@@ -44,6 +47,40 @@ def test_a_killed_kernel_finds_its_session_again(notebook: Notebook, server: Ser
     cell = notebook.run("x")
     assert (cell.count, cell.result) == (2, "'survives'")
     session_of(server, before)
+
+
+#: A kernel whose relay ends just as a message on control has been meant for it.
+ENDING = """
+from tci_kernel.kernel import TCIKernel
+from tci_kernel.kernelapp import TCIKernelApp
+
+class Ending(TCIKernel):
+    def _pass_on(self, channel, msg):
+        self.connection.relay.stop()
+        super()._pass_on(channel, msg)
+
+TCIKernelApp.kernel_class = Ending
+TCIKernelApp.launch_instance()
+"""
+
+
+@live_only
+def test_control_is_answered_as_the_relay_ends(tmp_path: Path, service_env: dict[str, str]) -> None:
+    """A request that was on its way to a relay that ends is answered on this side."""
+    spec = {
+        "argv": [sys.executable, "-c", ENDING, "-f", "{connection_file}"],
+        "display_name": "Ending",
+        "language": "python",
+    }
+    (tmp_path / "ending").mkdir()
+    (tmp_path / "ending" / "kernel.json").write_text(json.dumps(spec))
+    specs = KernelSpecManager(kernel_dirs=[str(tmp_path)])
+    notebook = Notebook(tmp_path, service_env, "ending", kernel_spec_manager=specs)
+    with contextlib.closing(notebook):
+        assert notebook.run("1").result == "1"
+        request = {"type": "request", "seq": 1, "command": "debugInfo"}
+        assert notebook.command("debug_request", request)["success"]
+        assert notebook.run("2").result == "2"
 
 
 @plain_only
