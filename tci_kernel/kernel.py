@@ -259,7 +259,10 @@ class TCIKernel(Refusals):
         """Tell by IPython's own rules whether a cell can run as it is."""
         from IPython.core.inputtransformer2 import TransformerManager  # noqa: PLC0415
 
-        status, indent = TransformerManager().check_complete(code)
+        try:
+            status, indent = TransformerManager().check_complete(code)
+        except Exception:  # noqa: BLE001  IPython raises many kinds for what is no Python
+            return {"status": "unknown"}
         if status == "incomplete":
             return {"status": status, "indent": " " * (indent or 0)}
         return {"status": status}

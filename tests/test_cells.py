@@ -30,6 +30,16 @@ def test_variables_live_from_cell_to_cell(notebook: Notebook) -> None:
     assert notebook.run("x").result == "42"
 
 
+@pytest.mark.parametrize("comment", ["# %tci", "# what?"])
+def test_a_cell_that_breaks_ipythons_transformer_fails(notebook: Notebook, comment: str) -> None:
+    """A backslash at the end of `x=%` is an error, as on a local kernel, and no cell is lost."""
+    notebook.run("1")
+    [error] = notebook.run(f"{comment}\nx=%\\").contents("error")
+    assert error["ename"] in {"IndexError", "SyntaxError"}
+    assert len(error["traceback"]) > 1  # the session's own
+    assert notebook.run("'well'").result == "'well'"
+
+
 def test_results_are_numbered(notebook: Notebook) -> None:
     """`Out[n]` has the number of its cell, in the message and in the session."""
     notebook.run("'first'")

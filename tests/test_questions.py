@@ -96,6 +96,11 @@ def test_is_complete_follows_ipython(
     assert (reply["status"], reply.get("indent")) == (status, indent)
 
 
+def test_is_complete_is_answered_whatever_ipython_makes_of_it(notebook: Notebook) -> None:
+    """Code at which IPython itself fails gets a reply, or a console would wait for it."""
+    assert notebook.ask("is_complete", code='x=%"""')["status"] == "unknown"
+
+
 @plain_only
 def test_comms_are_closed(notebook: Notebook) -> None:
     """A widget's comm is refused by the protocol's own means: it is closed."""

@@ -106,7 +106,7 @@ def _refuse_further_down(code: str) -> None:
 
     try:
         transformed = TransformerManager().transform_cell(code)
-    except SyntaxError:  # the session says it better
+    except Exception:  # noqa: BLE001  IPython raises many kinds; the session says it better
         return
     if len(_CALL.findall(transformed)) > len(_CALL.findall(code)):
         raise MagicError(

@@ -137,7 +137,10 @@ def _pages(code: str) -> bool:
         return False
     from IPython.core.inputtransformer2 import TransformerManager  # noqa: PLC0415  rarely needed
 
-    cell = TransformerManager().transform_cell(code)
+    try:
+        cell = TransformerManager().transform_cell(code)
+    except Exception:  # noqa: BLE001  IPython raises many kinds; the session says it better
+        return False
     return re.search(r"get_ipython\(\)\.run_line_magic\('(pinfo2?|psearch)'", cell) is not None
 
 
