@@ -28,9 +28,14 @@ FORBIDDEN = ["shutdown_reply", "execute_request", "_reply", "", None, 1, []]
 
 odd_headers = st.dictionaries(st.sampled_from(["msg_id", "version", "session"]), json_values)
 parents = st.just("PARENT") | st.fixed_dictionaries({"msg_id": json_values, "session": json_values})
+payloads = st.lists(
+    st.fixed_dictionaries({"source": st.sampled_from(["edit_magic", "edit", "page"]) | json_values})
+    | json_values,
+    max_size=3,
+)
 contents = st.dictionaries(
     st.sampled_from(["execution_state", "execution_count", "data", "text", "status", "payload"]),
-    st.sampled_from(["idle", "busy", "ok", "error"]) | json_values,
+    st.sampled_from(["idle", "busy", "ok", "error"]) | payloads | json_values,
 )
 odd_parts = json_values | deep | st.binary(max_size=20)
 
@@ -120,6 +125,7 @@ def ends(notebook: Notebook, code: str = "1") -> list[dict[str, Any]]:
                 _, frames = notebook.client.session.feed_identities(source.recv_multipart())
                 message = notebook.client.session.deserialize(frames)
                 assert message["msg_type"] in KINDS[channel]
+                assert channel == "iopub" or starts_nothing(message)
                 messages.append(message)
                 own = message["parent_header"].get("msg_id") == request
                 replied |= own and message["msg_type"] == "execute_reply"
@@ -127,6 +133,12 @@ def ends(notebook: Notebook, code: str = "1") -> list[dict[str, Any]]:
     assert notebook.manager.provisioner.pid == pid
     assert notebook.manager.is_alive()
     return messages
+
+
+def starts_nothing(reply: dict[str, Any]) -> bool:
+    """Tell whether a reply asks of the front end only what no program is started for."""
+    sources = [item["source"] for item in reply["content"].get("payload") or []]
+    return all(source in ("page", "set_next_input", "ask_exit") for source in sources)
 
 
 def is_well(messages: list[dict[str, Any]]) -> bool:
@@ -227,6 +239,20 @@ def test_a_reply_that_cannot_be_read_is_an_error(
     session.messages = [("shell", (header, "PARENT", {}, b'{"a": \xff'))]
     [reply] = [m for m in ends(notebook) if m["msg_type"] == "execute_reply"][:1]
     assert reply["content"]["ename"] == "InvalidResponse"
+
+
+def test_no_editor_is_started(session: HostileSession, notebook: Notebook) -> None:
+    """Of what a reply asks of a front end, a file to edit is left out and the rest comes."""
+    payload: list[Any] = [
+        {"source": "edit_magic", "filename": "/etc/passwd", "line_number": 1},
+        {"source": ["page"]},
+        "page",
+        {"source": "set_next_input", "text": "x", "replace": False},
+    ]
+    content = {"status": "ok", "execution_count": 1, "user_expressions": {}, "payload": payload}
+    session.messages = [made_up("execute_reply", "PARENT", **content)]
+    reply = next(m for m in ends(notebook) if m["msg_type"] == "execute_reply")
+    assert reply["content"] == {**content, "payload": payload[3:]}
 
 
 def test_no_file_is_touched(session: HostileSession, notebook: Notebook) -> None:

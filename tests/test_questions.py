@@ -47,6 +47,14 @@ def test_a_question_mark_opens_the_pager(notebook: Notebook) -> None:
     assert notebook.run("len(In)").result == "5"
 
 
+def test_a_page_brings_no_editor(notebook: Notebook) -> None:
+    """`%edit` would start a program on a file of this machine: what asks for that is left out."""
+    payload = "{'source': 'edit_magic', 'filename': '/etc/passwd', 'line_number': 1}"
+    code = f"get_ipython().payload_manager.write_payload({payload}, single=False)\nprint?"
+    reply = notebook.run(code).reply["content"]
+    assert [item["source"] for item in reply["payload"]] == ["page"]
+
+
 def test_history_is_the_sessions(notebook: Notebook) -> None:
     """The tail of the history holds a person's cells and nothing else."""
     notebook.run("first = 1")

@@ -59,8 +59,14 @@ KINDS: dict[Channel, frozenset[str]] = {
     "stdin": frozenset({"input_request"}),
 }
 
+#: What a reply may ask of a front end; an `edit_magic` would start a program on a local file.
+_PAYLOADS = ("page", "set_next_input", "ask_exit")
+
 #: Clients translate messages of another major version, and fail at what is no version.
 _PROTOCOL = "5."
+
+#: What is raised where something is made of odd JSON.
+_ODD = (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError)
 
 #: Counts beyond this are nonsense.
 _MOST_CELLS = 2**31
@@ -142,11 +148,22 @@ class Message:
         """
         if not _holds(self._has_good_headers):
             return None
-        if _holds(lambda: isinstance(self.content, dict)):
+        if self.channel not in {"shell", "control"}:
+            return self if _holds(lambda: isinstance(self.content, dict)) else None
+        try:
+            return self._with_harmless_payload()
+        except _ODD:
+            return self._with_content(_UNREADABLE)
+
+    def _with_harmless_payload(self) -> Message:
+        payload = self.content.get("payload")
+        if not payload:
             return self
-        if self.channel in {"shell", "control"}:
-            return Message(self.number, self.channel, (*self.frames[:3], _UNREADABLE))
-        return None
+        content = {**self.content, "payload": harmless(payload)}
+        return self._with_content(json.dumps(content).encode())
+
+    def _with_content(self, content: bytes) -> Message:
+        return Message(self.number, self.channel, (*self.frames[:3], content, *self.frames[4:]))
 
     def _has_good_headers(self) -> bool:
         header, parent = self.header, self.parent_header
@@ -159,11 +176,17 @@ class Message:
         )
 
 
+def harmless(payload: Any) -> list[JSONObject]:
+    """Return those of a reply's payloads that start nothing on this machine."""
+    items = payload if isinstance(payload, list) else []
+    return [item for item in items if isinstance(item, dict) and item.get("source") in _PAYLOADS]
+
+
 def _holds(condition: Callable[[], bool]) -> bool:
     """Tell whether something is so of what a session has made up."""
     try:
         return condition()
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError):
+    except _ODD:
         return False
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tci_kernel.errors import InvalidResponse, TCIError
 from tci_kernel.transport.failure import Failure, from_traceback
 from tci_kernel.transport.hidden import ask
+from tci_kernel.transport.message import harmless
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,7 +93,7 @@ class PlainTransport:
         if not _pages(code):
             return _result(await self._session.execute(code), execution_count)
         answer = await ask(self._session, "page", {"code": code})
-        pages = tuple(answer.value) if isinstance(answer.value, list) else ()
+        pages = tuple(harmless(answer.value))
         return _outputs(answer.outputs, execution_count)._replace(payload=pages)
 
     async def execute_hidden(self, code: str, execution_count: int, *, silent: bool) -> Result:
