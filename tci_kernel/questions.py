@@ -1,13 +1,18 @@
-"""What a front end asks while a user types: answered by the `%tci` magics or by the session."""
+"""What a front end asks while a user types: answered by the `%tci` magics, the session, or both."""
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from tci_kernel import magics
 
 if TYPE_CHECKING:
     from tci_kernel.connection import Connection
+    from tci_kernel.transport.message import Message
+
+#: Where IPython tells of what kind each match is, in their order.
+_TYPES = "_jupyter_types_experimental"
 
 
 async def ask(
@@ -23,18 +28,39 @@ async def ask(
         if bundle is not None:
             return {"status": "ok", "found": True, "data": bundle, "metadata": {}}
     content = await connection.question(question, arguments)
-    return _with_magics(content, arguments) if question == "complete" else content
+    return _with_magics(content or {}, arguments) or None if question == "complete" else content
 
 
-def _with_magics(
-    content: dict[str, Any] | None, arguments: dict[str, Any]
-) -> dict[str, Any] | None:
+def completed(reply: Message, asked: dict[str, Any]) -> Message:
+    """Return the child's complete_reply to a request with what this side adds to it.
+
+    Either may hold anything; what makes no sense stays as it is.
+    """
+    try:
+        content = _with_magics(reply.content, asked)
+        changed = content is not reply.content
+        return reply.with_content(json.dumps(content).encode()) if changed else reply
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
+        return reply
+
+
+def _with_magics(content: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
     """Add `%tci` to what the session offers where a line begins with `%`, `%t`, …."""
-    code, cursor_pos = arguments["code"], arguments["cursor_pos"]
-    offers = magics.offers(code, cursor_pos)
-    if not offers:
+    code, end = arguments["code"], arguments["cursor_pos"]
+    offers = magics.offers(code, end)
+    if not offers or content.get("status", "ok") != "ok":
         return content
-    start = code.rfind("%", 0, cursor_pos)
-    empty = {"status": "ok", "cursor_start": start, "cursor_end": cursor_pos, "metadata": {}}
-    content = content or {**empty, "matches": []}
-    return {**content, "matches": [*offers, *content["matches"]]}
+    start, matches = code.rfind("%", 0, end), content.get("matches", [])
+    if matches and content["cursor_start"] != start:
+        return content
+    metadata = dict(content.get("metadata", {}))
+    if _TYPES in metadata:
+        own = [{"start": start, "end": end, "text": offer, "type": "magic"} for offer in offers]
+        metadata[_TYPES] = [*own, *metadata[_TYPES]]
+    return {
+        "status": "ok",
+        "matches": [*offers, *matches],
+        "cursor_start": start,
+        "cursor_end": end,
+        "metadata": metadata,
+    }

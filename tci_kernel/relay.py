@@ -10,6 +10,7 @@ import contextlib
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from tci_kernel import questions
 from tci_kernel.channels import Channels, Incoming
 from tci_kernel.errors import LiveRefused, TCIError
 from tci_kernel.interrupts import ChildInterrupts
@@ -208,6 +209,8 @@ class Relay:
         if message.is_busy and parent == self._told_busy:
             self._told_busy = ""
             return
+        if message.msg_type == "complete_reply" and (asked := self.pending.get(parent)):
+            message = questions.completed(message, asked.content)
         self._channels.send(message)
         if is_reply:
             self.pending.finish(message.channel, parent)

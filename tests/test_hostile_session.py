@@ -37,6 +37,8 @@ contents = st.dictionaries(
     st.sampled_from(["execution_state", "execution_count", "data", "text", "status", "payload"]),
     st.sampled_from(["idle", "busy", "ok", "error"]) | payloads | json_values,
 )
+#: What the content of a complete_reply has.
+COMPLETION = ["status", "matches", "cursor_start", "cursor_end", "metadata"]
 odd_parts = json_values | deep | st.binary(max_size=20)
 
 
@@ -274,6 +276,21 @@ def test_no_file_is_touched(session: HostileSession, notebook: Notebook) -> None
     assert not any(b"the secret" in body for *_, body in session.requests[before:])
     assert list(notebook.folder.iterdir()) == [secret]
     secret.unlink()
+
+
+@thorough
+@given(content=st.dictionaries(st.sampled_from(COMPLETION), json_values))
+def test_odd_completions_harm_nobody(
+    session: HostileSession, notebook: Notebook, content: dict[str, Any]
+) -> None:
+    """Where this side adds to what a session completes, the reply comes whatever that is."""
+    ends(notebook)
+    session.messages = [made_up("complete_reply", "PARENT", **content)]
+    request = notebook.client.complete("%t", 2)
+    reply = notebook.client.get_shell_msg(timeout=10)
+    assert reply["parent_header"]["msg_id"] == request
+    session.messages = []
+    assert is_well(ends(notebook))
 
 
 def test_the_history_cannot_be_filled(session: HostileSession, notebook: Notebook) -> None:

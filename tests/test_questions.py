@@ -176,6 +176,20 @@ def test_nothing_is_debugged_before_there_is_a_session(notebook: Notebook, serve
     assert server.sessions() == before
 
 
+@pytest.mark.parametrize("typed", ["%", "%t", "  %tc"])
+def test_the_magic_is_among_what_the_session_completes(notebook: Notebook, typed: str) -> None:
+    """Tab behind the beginning of `%tci` offers it, in the place of what was typed."""
+    before = notebook.ask("complete", code=typed, cursor_pos=len(typed))
+    notebook.run("1")
+    after = notebook.ask("complete", code=typed, cursor_pos=len(typed))
+    for reply in (before, after):
+        assert reply["matches"][0] == "%tci"
+        assert (reply["cursor_start"], reply["cursor_end"]) == (typed.index("%"), len(typed))
+    kinds = after["metadata"]["_jupyter_types_experimental"]
+    assert [kind["text"] for kind in kinds] == after["matches"]
+    assert ("%time" in after["matches"]) is (typed != "  %tc")
+
+
 def test_magics_complete_and_explain_themselves(notebook: Notebook) -> None:
     """Tab and Shift-Tab in a `%tci` line are answered here, without a session."""
     reply = notebook.ask("complete", code="%tci stat", cursor_pos=9)

@@ -153,17 +153,18 @@ class Message:
         try:
             return self._with_harmless_payload()
         except _ODD:
-            return self._with_content(_UNREADABLE)
+            return self.with_content(_UNREADABLE)
+
+    def with_content(self, content: bytes) -> Message:
+        """Return this message with another content."""
+        return Message(self.number, self.channel, (*self.frames[:3], content, *self.frames[4:]))
 
     def _with_harmless_payload(self) -> Message:
         payload = self.content.get("payload")
         if not payload:
             return self
         content = {**self.content, "payload": harmless(payload)}
-        return self._with_content(json.dumps(content).encode())
-
-    def _with_content(self, content: bytes) -> Message:
-        return Message(self.number, self.channel, (*self.frames[:3], content, *self.frames[4:]))
+        return self.with_content(json.dumps(content).encode())
 
     def _has_good_headers(self) -> bool:
         header, parent = self.header, self.parent_header
