@@ -85,7 +85,8 @@ class Session:
         A caller that is cancelled after the request was sent leaves it under way, and the session
         busy: nothing stops code that runs. One that is cancelled earlier takes it back.
 
-        Raises a `TCIError`; after `SessionExpired` the next call makes a new session.
+        Raises a `TCIError`, after the end of a session that same `SessionExpired` until `take_loss`
+        tells that a person knows of it; the next call makes a new session.
         """
         turn = self._turn
         await turn.acquire()
@@ -115,7 +116,7 @@ class Session:
     ) -> Execution:
         """Send one request in its turn, which lasts until the answer comes."""
         try:
-            self._demand(within)
+            self._demand(within, turn)
             execution = await self.client.execute(
                 code, self.id, files, timeout=timeout, on_sent=sent.set, retries=retries
             )
@@ -130,8 +131,18 @@ class Session:
             self._made(execution.session_id)
         return execution
 
-    def _demand(self, session_id: str | None) -> None:
-        """Raise `SessionExpired` if a request is for a session that this kernel no longer uses."""
+    def _demand(self, session_id: str | None, turn: asyncio.Lock) -> None:
+        """Raise `SessionExpired` if a request is for a session that this kernel no longer uses.
+
+        One that has waited for its turn, or was on its way here, may have lost its session: in the
+        next one, code would run without all that it is built on, and nobody would know.
+        """
+        if self.id is None and self._loss is not None:
+            raise self._loss
+        if turn is not self._turn:
+            raise SessionExpired(
+                "This kernel has left the session for which this waited. Nothing has run."
+            )
         if session_id not in {None, self.id}:
             raise SessionExpired(f"This kernel has left session {session_id}. Nothing has run.")
 

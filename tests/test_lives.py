@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -17,6 +18,12 @@ from jupyter_client.kernelspec import KernelSpecManager
 
 from conftest import Server, live_only, plain_only, wait_until
 from notebooks import DEADLINE, Notebook
+from scripted_service import Reply, ScriptedService, serving, success
+from tci_kernel.client import TCIClient
+from tci_kernel.errors import SessionExpired
+from tci_kernel.session import Session
+from tci_kernel.settings import Settings
+from tci_kernel.state import StateFile
 
 
 def session_of(server: Server, before: set[str]) -> str:
@@ -240,6 +247,53 @@ def test_an_expired_session_is_said_and_replaced(
     cell = notebook.run("x")
     assert cell.error == "SessionExpired"
     assert notebook.run("1").result == "1"
+
+
+@plain_only
+def test_a_cell_that_waits_in_a_session_that_ends_does_not_run(
+    open_notebook: Callable[..., Notebook],
+) -> None:
+    """Behind an interrupted cell it says what is lost; the next one makes the one new session."""
+    with serving(success(session_id="ses_1")) as service:
+        notebook = open_notebook(TCI_BASE_URL=service.url)
+        notebook.run("1")
+        wait_until(lambda: any(method == "GET" for method, *_ in service.requests))
+        service.hold.clear()
+        long = notebook.send("'long'")
+        wait_until(lambda: b"'long'" in service.requests[-1][3])
+        notebook.manager.interrupt_kernel()
+        notebook.finish(long)
+        waiting = notebook.send("'waiting'")
+        notebook.wait_for(waiting, "stream")
+        gone = Reply(404, {"errors": ["Session ses_1 has expired"]})
+        service.replies = [gone, success(session_id="ses_2")]
+        service.hold.set()
+        assert notebook.finish(waiting).error == "SessionExpired"
+        assert notebook.run("'next'").status == "ok"
+        notebook.close()
+    sent = [json.loads(body) for method, _, _, body in service.requests if method == "POST"]
+    assert sum("session_id" not in request for request in sent) == 2
+    assert not any("'waiting'" in request["code"] for request in sent)
+
+
+def test_no_session_is_made_before_the_loss_of_the_last_is_told(tmp_path: Path) -> None:
+    """Whatever was meant for the last one fails; once a person was told, a new one is made."""
+
+    async def call(service: ScriptedService) -> None:
+        async with TCIClient(Settings(base_url=service.url)) as client:
+            session = Session(client, StateFile(Path("none.json"), tmp_path))
+            session.id = "ses_1"
+            for _ in range(2):
+                with pytest.raises(SessionExpired, match=r"HTTP 410: died"):
+                    await session.execute("1")
+            assert len(service.requests) == 1
+            assert session.take_loss() is not None
+            await session.execute("1")
+            assert session.id == "ses_2"
+
+    gone = Reply(410, {"errors": ["died"]})
+    with serving(gone, success(session_id="ses_2")) as service:
+        asyncio.run(call(service))
 
 
 @plain_only
