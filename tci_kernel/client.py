@@ -85,6 +85,7 @@ class TCIClient:
         self.settings = configured or settings.load()
         self._wire = wire
         self._http: httpx.AsyncClient | None = None
+        self._left: list[httpx.AsyncClient] = []
 
     async def __aenter__(self) -> Self:
         return self
@@ -100,8 +101,9 @@ class TCIClient:
     async def close(self) -> None:
         """Close the connections; the client may be used again afterwards."""
         if self._http is not None:
-            http, self._http = self._http, None
-            await http.aclose()
+            self._leave(self._http)
+        while self._left:
+            await self._left.pop().aclose()
 
     async def execute(
         self,
@@ -159,10 +161,17 @@ class TCIClient:
                 )
             except httpx.ConnectError:
                 # An embedded server ends when it is idle; the next attempt finds its successor.
-                await self.close()
+                if self.settings.local:
+                    self._leave(http)
                 raise
         key = None if self.settings.local else self.settings.key
         return Answer(response.status_code, response.headers, response.content, key, request.fate)
+
+    def _leave(self, http: httpx.AsyncClient) -> None:
+        """Let go of a connection pool without closing it: other requests may be under way there."""
+        if http is self._http:
+            self._http = None
+            self._left.append(http)
 
     def _timeout(self, limit: float | None) -> httpx.Timeout:
         connect, write = self.settings.connect_timeout, self.settings.write_timeout

@@ -77,11 +77,15 @@ class ScriptedService:
         del method, path, body
         return self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
 
-    def close(self) -> None:
-        """Stop listening."""
-        self.hold.set()
+    def stop_listening(self) -> None:
+        """Refuse further connections; requests that are held stay so."""
         self._server.shutdown()
         self._server.server_close()
+
+    def close(self) -> None:
+        """Answer what is held, and stop listening."""
+        self.hold.set()
+        self.stop_listening()
 
 
 class LimitedService(ScriptedService):

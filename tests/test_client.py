@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 import tci_kernel
+from conftest import wait_until
 from scripted_service import Reply, ScriptedService, serving, success
 from tci_kernel import errors
 from tci_kernel.api import Execution, File, SessionInfo
@@ -226,6 +227,24 @@ def test_a_connection_that_comes_back_is_used() -> None:
         timer.join()
         started[0].close()
     assert len(started[0].requests) == 1
+
+
+def test_a_refused_connection_costs_no_other_request() -> None:
+    """A cell that is under way gets its answer when another request finds nobody listening."""
+    with serving(success()) as service:
+        service.hold.clear()
+
+        async def call() -> Execution:
+            async with TCIClient(configured(service.url, retries=0)) as client:
+                cell = asyncio.create_task(client.execute("1"))
+                await asyncio.to_thread(wait_until, lambda: service.requests)
+                service.stop_listening()
+                with pytest.raises(errors.Unreachable):
+                    await client.sessions()
+                service.hold.set()
+                return await cell
+
+        assert asyncio.run(call()).session_id == "ses_scripted"
 
 
 @pytest.mark.usefixtures("_quick_retries")

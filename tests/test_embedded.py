@@ -14,12 +14,15 @@ import httpx
 import psutil
 import pytest
 
-from conftest import has_ended, wait_until
+from conftest import DEADLINE, has_ended, wait_until
 from tci_kernel import detached, embedded
-from tci_kernel.errors import NotConfigured
+from tci_kernel.client import TCIClient
+from tci_kernel.embedded import Place
+from tci_kernel.errors import NotConfigured, Unreachable
 from tci_kernel.settings import KEY_VARIABLES, Settings, load
 
 if TYPE_CHECKING:
+    from tci_kernel.api import Execution
     from tci_kernel.embedded import Address
     from tci_kernel.serverinfo import ServerInfo
 
@@ -85,6 +88,28 @@ def test_a_killed_server_is_replaced(runtime_dir: Path) -> None:
     wait_until(lambda: has_ended(old))
     assert execute(find(settings()), "print(1)")["outputs"]
     assert info(settings()).pid != old
+
+
+def test_a_server_that_refuses_costs_no_other_request(runtime_dir: Path) -> None:
+    """A cell under way gets its answer when another request fails, and the next finds a server."""
+    path, release = runtime_dir / f"{Place.of(settings()).name}.sock", runtime_dir / "release"
+    wait = f"while not os.path.exists({str(release)!r}): time.sleep(0.01)"
+    code = f"import os, time\n{wait}\nprint('done')"
+
+    async def call() -> Execution:
+        async with TCIClient(settings(retries=0)) as client:
+            session, sent = (await client.execute("1")).session_id, asyncio.Event()
+            cell = asyncio.create_task(client.execute(code, session, on_sent=sent.set))
+            await asyncio.wait_for(sent.wait(), DEADLINE)
+            away = path.rename(path.with_suffix(".away"))
+            with pytest.raises(Unreachable):
+                await client.sessions()
+            away.rename(path)
+            assert [info.id for info in await client.sessions()] == [session]
+            release.touch()
+            return await asyncio.wait_for(cell, DEADLINE)
+
+    assert asyncio.run(call()).outputs[0].text == "done\n"
 
 
 def test_an_unused_server_goes(runtime_dir: Path) -> None:
