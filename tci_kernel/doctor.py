@@ -94,7 +94,7 @@ def _configuration(configured: Settings) -> str:
     if configured.local:
         where = f"the embedded server on this machine (sandbox: {configured.sandbox})"
     else:
-        where = configured.url
+        where = configured.shown_url
     return f"{where}; read from {source}."
 
 

@@ -26,7 +26,7 @@ def translated(configured: Settings, limit: float | None, fate: str) -> Iterator
 
     `fate` is what it says of the cell, if the request carries one that may have run.
     """
-    where = "the embedded server" if configured.local else configured.url
+    where = "the embedded server" if configured.local else configured.shown_url
     try:
         yield
     except httpx.ConnectTimeout as error:

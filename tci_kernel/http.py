@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from tci_kernel.settings import is_loopback
 
@@ -44,21 +43,28 @@ def connections(
 
     `wire` replaces the network.
     """
-    address = urlsplit(url)
+    address = httpx.URL(url)
     limits = httpx.Limits(keepalive_expiry=30.0)
     if wire is None and socket is not None:
         wire = httpx.AsyncHTTPTransport(uds=str(socket), limits=limits, verify=False)
     return httpx.AsyncClient(
-        base_url=url,
-        auth=_Bearer(key) if key is not None else None,
+        base_url=address.copy_with(userinfo=b""),  # httpx logs the address of each request
+        auth=_auth(address, key),
         transport=wire,
         limits=limits,
         # A proxy is for reaching other machines; on loopback it would only see the key.
-        trust_env=not is_loopback(address.hostname or ""),
+        trust_env=not is_loopback(address.host),
         # Without TLS there is nothing to verify, and reading the certificates takes longer
         # than a cell.
         verify=address.scheme == "https",
     )
+
+
+def _auth(address: httpx.URL, key: SecretStr | None) -> httpx.Auth | None:
+    """Return what proves to the service who asks: the key, else the password in its address."""
+    if key is not None:
+        return _Bearer(key)
+    return httpx.BasicAuth(address.username, address.password) if address.userinfo else None
 
 
 async def slices(content: bytes) -> AsyncIterator[bytes]:

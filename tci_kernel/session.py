@@ -254,7 +254,7 @@ class Session:
 
     def _backend(self) -> str:
         settings = self.client.settings
-        return "local" if settings.local else settings.url
+        return "local" if settings.local else settings.shown_url
 
 
 def _retrieved(request: asyncio.Task[Execution]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import SplitResult, urlsplit
@@ -49,7 +50,9 @@ class Settings(BaseSettings):
         env_prefix="TCI_", extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
     )
 
-    base_url: str | None = Field(None, description="Address of the service, without `/tci`.")
+    base_url: str | None = Field(
+        None, repr=False, description="Address of the service, without `/tci`."
+    )
     api_key: SecretStr | None = Field(
         None, description="Key for the service; unset: the vendor's own variable."
     )
@@ -171,6 +174,11 @@ class Settings(BaseSettings):
         return url
 
     @property
+    def shown_url(self) -> str:
+        """`url` as it may be shown and written down."""
+        return _without_user(self.url)
+
+    @property
     def key(self) -> SecretStr | None:
         """The key for `url`: `TCI_API_KEY`, else the vendor's own for the vendor's own host."""
         if self.api_key is not None:
@@ -220,8 +228,9 @@ def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
         _ = parts.port
-    except ValueError as error:
-        raise NotConfigured(f"TCI_BASE_URL is not an address: {error}. Nothing has run.") from None
+    except ValueError as error:  # it may quote a part of a password
+        reason = "its port or password cannot be read" if "@" in url else error
+        raise NotConfigured(f"TCI_BASE_URL is not an address: {reason}. Nothing has run.") from None
     return parts
 
 
@@ -239,5 +248,4 @@ def _same_host(url: str, other: str) -> bool:
 
 def _without_user(url: str) -> str:
     """Return an address that may be shown: a password in it is a key too."""
-    parts = urlsplit(url)
-    return url if parts.username is None else url.replace(f"{parts.netloc}", f"…@{parts.hostname}")
+    return re.sub(r"^([a-z][a-z0-9+.-]*://)?.*@", r"\1…@", url, flags=re.IGNORECASE | re.DOTALL)

@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 import traceback
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
@@ -301,6 +302,22 @@ def test_the_key_is_in_no_log_and_no_traceback(caplog: pytest.LogCaptureFixture)
     shown = "".join(traceback.format_exception(caught.value)) + caplog.text + repr(caught.value)
     assert "not known" in shown
     assert KEY not in shown
+
+
+def test_the_password_of_an_address_is_in_no_log_and_no_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is sent as HTTP wants it, and neither logs nor a failure's whole traceback show it."""
+    caplog.set_level(logging.DEBUG)
+    with serving(Reply(cut=True)) as service:
+        client = TCIClient(Settings(base_url=service.url.replace("//", "//user:hunter2@")))
+        with pytest.raises(errors.ConnectionLost) as caught:
+            asyncio.run(client.execute("1"))
+    [(_, _, headers, _)] = service.requests
+    assert headers["Authorization"] == "Basic " + b64encode(b"user:hunter2").decode()
+    shown = "".join(traceback.format_exception(caught.value)) + caplog.text
+    assert "…@127.0.0.1" in shown
+    assert "hunter2" not in shown
 
 
 def test_run_is_the_sdks_call() -> None:

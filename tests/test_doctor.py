@@ -79,6 +79,14 @@ def test_the_embedded_server_is_examined(runtime_dir: Path) -> None:
     assert "auto picks live" in found["Transport"][1]
 
 
+def test_the_password_of_an_address_is_not_shown() -> None:
+    """Of an address with a password, the findings show the rest."""
+    code, found = findings(TCI_BASE_URL="http://user:hunter2@localhost:9", TCI_RETRIES="0")
+    assert code == 1
+    assert "http://…@localhost:9" in found["Configuration"][1]
+    assert "hunter2" not in str(found)
+
+
 def test_a_session_that_is_set_is_left_alone(server: Server, service: dict[str, str]) -> None:
     """The session of TCI_SESSION_ID, in which a kernel may be at work, gets no request."""
     session_id = server.new_session()

@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_core.paths import jupyter_runtime_dir
 
 from conftest import Server, live_only, plain_only, wait_until
 from notebooks import DEADLINE, Notebook
@@ -88,6 +89,19 @@ def test_control_is_answered_as_the_relay_ends(tmp_path: Path, service_env: dict
         request = {"type": "request", "seq": 1, "command": "debugInfo"}
         assert notebook.command("debug_request", request)["success"]
         assert notebook.run("2").result == "2"
+
+
+@plain_only
+def test_a_kernels_memory_has_no_password(
+    open_notebook: Callable[..., Notebook], server: Server
+) -> None:
+    """What a kernel writes down for its successor names the service without the user's password."""
+    notebook = open_notebook(TCI_BASE_URL=server.url.replace("//", "//user:hunter2@"))
+    notebook.run("x = 1")
+    name = f"tci-{Path(notebook.manager.connection_file).stem}.json"
+    assert "hunter2" not in (Path(jupyter_runtime_dir()) / name).read_text("utf-8")
+    notebook.restart(now=True)
+    assert notebook.run("x").result == "1"
 
 
 @plain_only

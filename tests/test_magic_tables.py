@@ -151,6 +151,14 @@ def test_status_shows_a_wrong_key(server: Server, tmp_path: Path) -> None:
     assert "wrong-key" not in text
 
 
+def test_status_shows_no_password(tmp_path: Path) -> None:
+    """Of an address with a password, status shows the rest."""
+    settings = Settings(base_url="http://user:hunter2@localhost:9", retries=0, session_id="ses_x")
+    text = _run("%tci status", settings, tmp_path)
+    assert "http://…@localhost:9" in text
+    assert "hunter2" not in text
+
+
 def test_new_ends_the_session(hosted: Settings, server: Server, tmp_path: Path) -> None:
     """After `%tci new` the old session is gone, and the sentence says what went with it."""
     text = _run("%tci new", hosted, tmp_path, "x = 1")

@@ -134,10 +134,37 @@ def test_the_key_is_in_no_repr(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "sk-secret" not in shown
 
 
-def test_an_address_with_a_password_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A password in an address is a key too."""
-    monkeypatch.setenv("TCI_BASE_URL", "http://user:hunter2@tci.example.org")
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://user:hunter2@tci.example.org",
+        "user:hunter2@tci.example.org",
+        "https://user:hunter2/more@tci.example.org",
+        "https://user:hunter2@tci.example.org:99999",
+    ],
+)
+def test_an_address_with_a_password_is_not_shown(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A password in an address is a key too: what is wrong with the address is said without it."""
+    monkeypatch.setenv("TCI_BASE_URL", url)
     monkeypatch.setenv("TCI_API_KEY", "sk-1")
-    with pytest.raises(NotConfigured) as caught:
+    with pytest.raises(NotConfigured, match=r"TCI_BASE_URL|not encrypted") as caught:
         _ = load().url
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://user:hunter2@tci.example.org:8443/v1", "https://…@tci.example.org:8443/v1"),
+        ("https://user:hunt@er2@tci.example.org", "https://…@tci.example.org"),
+        ("https://tci.example.org:8443/v1", "https://tci.example.org:8443/v1"),
+    ],
+)
+def test_what_is_shown_of_an_address_is_all_but_its_user(
+    url: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Host, port and path tell which service it is; neither they nor a repr have the password."""
+    monkeypatch.setenv("TCI_BASE_URL", url)
+    settings = load()
+    assert settings.shown_url == shown
+    assert "er2" not in repr(settings)

@@ -55,7 +55,7 @@ def _local(settings: Settings) -> list[tuple[str, str]]:
 
 
 def _hosted(settings: Settings) -> list[tuple[str, str]]:
-    return [("Backend", settings.url), ("Isolation", "the service's own")]
+    return [("Backend", settings.shown_url), ("Isolation", "the service's own")]
 
 
 def _transport(context: Context) -> str:
