@@ -34,13 +34,22 @@ _SHOWN = 300
 #: What is shorter is no key but a word that somebody tries out, and may stand in any text.
 _SHORTEST_SECRET = 8
 
-#: How services say that a session is not there (any more); no document fixes the words.
+#: How services say that a session is not there (any more); no document fixes the words. What they
+#: say of other things, such as a session's payload, does not count.
 _GONE = re.compile(
-    r"session.*(expired|not found|not there|no such|unknown|doesn.t exist|does not exist|invalid"
-    r"|terminated|died|ended|another (user|caller|account)|not yours|forbidden)"
-    r"|(expired|no such|unknown|invalid) session",
-    re.IGNORECASE | re.DOTALL,
+    r"session ?"
+    r"((with|id|you|requested|or|is|was|does|has|had|been|already|either|could|can|belongs|owned|by"
+    r"|to|access) )*"
+    r"(expired|terminated|died|ended|closed|invalid|unknown|forbidden|no such|doesn t exist"
+    r"|not ?(be )?(found|there|yours|exist)|another (user|caller|account)"
+    r"|no longer (exists|there|active|alive|available|valid))\b"
+    r"|(expired|no such|unknown|invalid) session( id)?"
+    r"(?= ?$| ?[.;!?]| (exists|found|given|for|or|in|it|is|was)\b)"
 )
+
+#: Statuses with which they say it, and those that say it by themselves.
+_REFUSALS = {HTTPStatus.OK, HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN}
+_ABSENCES = {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}
 
 
 class Answer(NamedTuple):
@@ -109,11 +118,7 @@ def _failure(answer: Answer, envelope: Envelope | None, session_id: str | None) 
     status = answer.status
     reported = _reported(answer, envelope)
     said = f"HTTP {status}" + (f": {reported}" if reported else "")
-    # A page of a failing proxy in between says nothing about the session.
-    says_so = status < HTTPStatus.INTERNAL_SERVER_ERROR or envelope is not None
-    gone = says_so and bool(_GONE.search(reported))
-    gone |= status in {404, 410} and envelope is not None
-    if gone and session_id is not None and status != HTTPStatus.TOO_MANY_REQUESTS:
+    if session_id is not None and _is_gone(status, envelope, reported):
         cause = said.split(". ", maxsplit=1)[0]  # what follows is advice to who writes requests
         return SessionExpired(
             f"The session {session_id} has ended ({cause}). Its variables and files are gone. "
@@ -126,6 +131,19 @@ def _failure(answer: Answer, envelope: Envelope | None, session_id: str | None) 
     return InvalidResponse(
         f"The answer does not follow the TCI API ({said}). Check TCI_BASE_URL.{answer.fate}"
     )
+
+
+def _is_gone(status: int, envelope: Envelope | None, reported: str) -> bool:
+    """Tell whether a failed answer says that there is no such session (any more)."""
+    if envelope is None:  # a page of a proxy in between, for the most part
+        return status in _ABSENCES and _says_gone(reported)
+    return status in _ABSENCES or (status in _REFUSALS and _says_gone(reported))
+
+
+def _says_gone(reported: str) -> bool:
+    """Tell whether words are about the end of a session, whatever id stands between them."""
+    without_ids = re.sub(r"[\w-]*\d[\w-]*", " ", reported.lower())
+    return bool(_GONE.search(re.sub(r"[^a-z.;!?]+", " ", without_ids)))
 
 
 def _refusal(answer: Answer, said: str) -> TCIError:

@@ -126,6 +126,62 @@ def test_a_failure_has_a_name(
     assert len(service.requests) == 1
 
 
+@pytest.mark.parametrize("status", [200, 400, 403])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Session ses_1 is not there: it has expired, or was never yours.",
+        "The session you requested has expired",
+        "session 3f2c-77 was not found",
+        "Session 'ses_1': not found",
+        "session with id 42 does not exist",
+        "Session ses_1 is no longer available",
+        "no such session",
+        "Invalid session_id 'ses_1'",
+        "Unknown session: ses_1",
+        "session ses_1 belongs to another user",
+        "you do not have it: the session could not be found",
+        {"code": "session_not_found"},
+        {"code": "SESSION_EXPIRED"},
+    ],
+)
+def test_a_session_that_is_gone_is_told_in_many_words(status: int, words: Any) -> None:
+    """No document fixes them, nor the status."""
+    reply = Reply(status, {"errors": [words]})
+    with serving(reply) as service, pytest.raises(errors.SessionExpired):
+        execute(service.url, session_id="ses_1")
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "error"),
+    [
+        (500, "Internal error: the session pool is invalid", errors.ServiceError),
+        (500, "session ses_1 not found", errors.ServiceError),
+        (503, "session backend unavailable, error unknown", errors.ServiceError),
+        (400, "session payload: field files[0] is invalid base64", errors.InvalidRequest),
+        (400, "session payload field invalid", errors.InvalidRequest),
+        (400, "Invalid session payload", errors.InvalidRequest),
+        (400, "session not saved. File unknown", errors.InvalidRequest),
+        (403, "The session token has expired", errors.Unauthorized),
+        (409, "The session is busy; another user request unknown", errors.InvalidRequest),
+        (200, "The session store failed: disk died", errors.ServiceError),
+    ],
+)
+def test_a_failure_that_speaks_of_sessions_ends_none(
+    status: int, words: str, error: type[errors.TCIError]
+) -> None:
+    """A session goes on unless the service says that this very session is gone."""
+    with serving(Reply(status, {"errors": [words]})) as service, pytest.raises(error):
+        execute(service.url, session_id="ses_1")
+
+
+def test_a_page_about_some_session_ends_none() -> None:
+    """A gate in between speaks of a session of its own."""
+    page = Reply(403, b"<h1>Your session has expired</h1>")
+    with serving(page) as service, pytest.raises(errors.Unauthorized):
+        execute(service.url, session_id="ses_1")
+
+
 @pytest.mark.parametrize(
     "reply",
     [
