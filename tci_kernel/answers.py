@@ -119,7 +119,8 @@ def _failure(answer: Answer, envelope: Envelope | None, session_id: str | None) 
     reported = _reported(answer, envelope)
     said = f"HTTP {status}" + (f": {reported}" if reported else "")
     if session_id is not None and _is_gone(status, envelope, reported):
-        cause = said.split(". ", maxsplit=1)[0]  # what follows is advice to who writes requests
+        # What follows the first sentence is advice to who writes requests.
+        cause = said.split(". ", maxsplit=1)[0].rstrip(".")
         return SessionExpired(
             f"The session {session_id} has ended ({cause}). Its variables and files are gone. "
             "Run again to start a new session, from the first cell."

@@ -126,6 +126,14 @@ def test_a_failure_has_a_name(
     assert len(service.requests) == 1
 
 
+def test_a_reason_that_is_a_sentence_is_put_into_one() -> None:
+    """What a service says stands in brackets without its full stop."""
+    reply = Reply(410, {"errors": ["It has ended."]})
+    with serving(reply) as service, pytest.raises(errors.SessionExpired) as caught:
+        execute(service.url, session_id="ses_1")
+    assert "has ended (HTTP 410: It has ended). Its variables" in str(caught.value)
+
+
 @pytest.mark.parametrize("status", [200, 400, 403])
 @pytest.mark.parametrize(
     "words",

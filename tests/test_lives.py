@@ -264,6 +264,23 @@ def test_an_expired_session_is_said_and_replaced(
 
 
 @plain_only
+def test_the_end_of_a_session_is_told_once(
+    open_notebook: Callable[..., Notebook], make_server: Callable[..., Server]
+) -> None:
+    """The error has the server's reason, and says after it what is lost and what to do."""
+    server = make_server(lifetime=0.02)
+    notebook = open_notebook(TCI_BASE_URL=server.url)
+    notebook.run("1")
+    [session_id] = server.sessions()
+    wait_until(lambda: not server.sessions())
+    assert notebook.run("1").contents("error")[0]["evalue"] == (
+        f"The session {session_id} has ended (HTTP 404: Session {session_id} has expired after "
+        "0.02 minutes). Its variables and files are gone. Run again to start a new session, from "
+        "the first cell."
+    )
+
+
+@plain_only
 def test_a_cell_that_waits_in_a_session_that_ends_does_not_run(
     open_notebook: Callable[..., Notebook],
 ) -> None:

@@ -198,8 +198,8 @@ def _expired(session: Session, lifetime: timedelta) -> Refused:
     minutes = f"{lifetime.total_seconds() / 60:g}"
     return Refused(
         404,
-        f"Session {session.id} has expired after {minutes} minutes; "
-        f"its variables and files are gone. {_NEW}",
+        f"Session {session.id} has expired after {minutes} minutes. "
+        f"Its variables and files are gone. {_NEW}",
     )
 
 
