@@ -123,7 +123,8 @@ def _failure(answer: Answer, envelope: Envelope | None, session_id: str | None) 
         cause = said.split(". ", maxsplit=1)[0].rstrip(".")
         return SessionExpired(
             f"The session {session_id} has ended ({cause}). Its variables and files are gone. "
-            "Run again to start a new session, from the first cell."
+            "Run again to start a new session, from the first cell.",
+            cause=cause,
         )
     if status >= HTTPStatus.BAD_REQUEST:
         return _refusal(answer, said)

@@ -93,7 +93,14 @@ class InvalidResponse(TCIError):
 
 
 class SessionExpired(TCIError):
-    """The session has ended, or belongs to another caller; its variables and files are gone."""
+    """The session has ended, or belongs to another caller; its variables and files are gone.
+
+    `cause` is what the service says of it, if anything.
+    """
+
+    def __init__(self, message: str, *, cause: str = "") -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 class LiveRefused(TCIError):

@@ -49,6 +49,7 @@ class Session:
         self.agent = ""
         self.acknowledged = 0
         self.fresh = False
+        self._only_named = self.id is not None  # by the setting: nobody has seen it yet
         self._loss: SessionExpired | None = None
         self._remembered = remembered
         self._turn = asyncio.Lock()
@@ -121,12 +122,14 @@ class Session:
                 code, self.id, files, timeout=timeout, on_sent=sent.set, retries=retries
             )
         except SessionExpired as error:
-            if turn is self._turn and within in {None, self.id}:
-                self.forget()
-                self._loss = error
-            raise
+            if turn is not self._turn or within not in {None, self.id}:
+                raise
+            self._loss = loss = _not_there(self.id, error) if self._only_named else error
+            self.forget()
+            raise loss from None
         finally:
             turn.release()
+        self._only_named = False
         if turn is self._turn and execution.session_id != self.id:
             self._made(execution.session_id)
         return execution
@@ -159,6 +162,7 @@ class Session:
         self.id = None
         self.owned = False
         self.fresh = False
+        self._only_named = False
         self.agent = ""
         self.acknowledged = 0
         self.expires_at = None
@@ -245,6 +249,7 @@ class Session:
         if self.id not in {None, state.session_id}:
             return
         self.id = state.session_id
+        self._only_named = False
         self.owned = state.owned
         self.expires_at = state.expires_at
         self.execution_count = state.execution_count
@@ -255,6 +260,17 @@ class Session:
     def _backend(self) -> str:
         settings = self.client.settings
         return "local" if settings.local else settings.shown_url
+
+
+def _not_there(session_id: str | None, error: SessionExpired) -> SessionExpired:
+    """Return the error for a session that a setting names and that has never answered."""
+    cause = f" ({error.cause})" if error.cause else ""
+    return SessionExpired(
+        f"The session {session_id} that TCI_SESSION_ID names is not there{cause}. It never existed,"
+        " has expired, or belongs to another key. Nothing has run. Correct TCI_SESSION_ID "
+        "(`%tci sessions` lists your sessions) or unset it, and start the kernel anew; if you run "
+        "again without that, a new session is made."
+    )
 
 
 def _retrieved(request: asyncio.Task[Execution]) -> None:

@@ -17,7 +17,7 @@ import pytest
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_core.paths import jupyter_runtime_dir
 
-from conftest import Server, live_only, plain_only, wait_until
+from conftest import END_SESSION, Server, live_only, plain_only, wait_until
 from notebooks import DEADLINE, Notebook
 from scripted_service import Reply, ScriptedService, serving, success
 from tci_kernel.client import TCIClient
@@ -261,6 +261,31 @@ def test_an_expired_session_is_said_and_replaced(
     cell = notebook.run("x")
     assert cell.error == "SessionExpired"
     assert notebook.run("1").result == "1"
+
+
+def test_a_session_id_with_a_slip_is_told(open_notebook: Callable[..., Notebook]) -> None:
+    """The first cell says that the setting names no session of the user, and loses nothing."""
+    notebook = open_notebook(TCI_SESSION_ID="ses_typo")
+    cell = notebook.run("1")
+    assert cell.error == "SessionExpired"
+    told = cell.contents("error")[0]["evalue"]
+    assert "The session ses_typo that TCI_SESSION_ID names is not there (HTTP 404: " in told
+    assert "Nothing has run" in told
+    assert "gone" not in told
+    assert notebook.run("1").result == "1"
+
+
+def test_a_session_that_was_joined_is_told_to_have_ended(
+    open_notebook: Callable[..., Notebook], server: Server
+) -> None:
+    """One that has answered before is lost with its variables, whoever named it."""
+    session_id = server.new_session()
+    notebook = open_notebook(TCI_SESSION_ID=session_id)
+    notebook.run("1")
+    notebook.restart()
+    server.post(END_SESSION, session_id)
+    told = notebook.run("1").contents("error")[0]["evalue"]
+    assert told.startswith(f"The session {session_id} has ended (HTTP 410: ")
 
 
 @plain_only
