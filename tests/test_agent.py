@@ -208,6 +208,23 @@ def test_a_cell_that_was_sent_before_a_failure_was_known_does_not_run(shared: Re
     assert shared.result("ran") == "['own', 'late']"
 
 
+def test_a_session_that_nobody_knows_ends_by_itself(tmp_path: Path) -> None:
+    """Where the answer to its first request was lost, agent, child and session do not stay."""
+    with session_kernel(tmp_path) as session:
+        Relay(session).boot(lease=0.5)
+        assert within(DEADLINE, lambda: not session.manager.is_alive())
+
+
+def test_a_session_that_is_used_does_not_end_by_itself(tmp_path: Path) -> None:
+    """The first exchange tells that somebody has the session."""
+    with session_kernel(tmp_path) as session:
+        relay = Relay(session)
+        relay.boot(lease=2)
+        relay.exchange(hold=0)
+        time.sleep(3)  # nothing tells that something does not happen
+        assert relay.result("6 * 7") == "42"
+
+
 def test_a_gap_is_refused(shared: Relay) -> None:
     """A message whose predecessor is missing is not passed on, and the frame says from where."""
     shared.run("gap = 'closed'")

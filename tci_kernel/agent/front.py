@@ -94,6 +94,8 @@ class Front:
         if op in ("boot", "exchange", "fetch"):
             self.pump.ends_at = None
         if op == "boot":
+            if head["lease"]:
+                self._end_in(head["lease"], exit_session=True)
             return {"hello": self._hello(head["session"])}, []
         if op == "exchange":
             return self._exchange(head, messages)
@@ -162,12 +164,17 @@ class Front:
         return {"restarted": done and pump.state != "failed"}
 
     def _end(self, head: JSONObject) -> JSONObject:
-        self.pump.exits = head["exit_session"]
         if head["delay"]:
-            self.pump.ends_at = time.monotonic() + head["delay"]
+            self._end_in(head["delay"], exit_session=head["exit_session"])
             return {"ended": False}
+        self.pump.exits = head["exit_session"]
         self.pump.order(self.pump.finish)
         return {"ended": self.conversation.lock.wait_for(lambda: self.pump.state == "ended", START)}
+
+    def _end_in(self, seconds: float, *, exit_session: bool) -> None:
+        """End the child, and the session if told so, unless a relay asks something before."""
+        self.pump.exits = exit_session
+        self.pump.ends_at = time.monotonic() + seconds
 
     def _hello(self, session: str) -> JSONObject:
         conversation = self.conversation

@@ -38,6 +38,10 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 10.0
 #: One look this long (seconds) after the last news, whatever the child believes of its threads.
 _LAST_LOOK = 0.3
 
+#: A new session of which this side does not learn, because the answer is lost, ends after so many
+#: seconds.
+_LEASE = 300.0
+
 #: Most bytes of messages in one exchange; the others wait for the next one. A service that takes
 #: less gets less.
 _LARGEST_REQUEST = 16 * 2**20
@@ -100,7 +104,11 @@ class LiveTransport:
         Raises `LiveRefused` if the session cannot do it, else the `TCIError` of the request.
         """
         options = BootOptions(
-            self._relay, jupyter_session, move=True, execution_count=execution_count
+            self._relay,
+            jupyter_session,
+            move=True,
+            execution_count=execution_count,
+            lease=_LEASE if self._line.session_id is None else 0.0,
         )
         frame = await self._line.ask(options)
         hello, self.generation = frame.hello, frame.child.generation

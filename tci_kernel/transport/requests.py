@@ -69,7 +69,8 @@ class BootOptions:
     relay: id of this local kernel process. session: the front end's Jupyter session id, which the
     child sees as its client's identity. max_buffer: bytes of undelivered output beyond which
     stream text is cut. move: take the session's variables along into the child.
-    execution_count: what the child's first cell counts as.
+    execution_count: what the child's first cell counts as. lease: seconds after which a session
+    ends that nobody has asked anything else, because the answer with its id was lost; 0: never.
     """
 
     relay: str
@@ -77,6 +78,7 @@ class BootOptions:
     max_buffer: int = 128 * 2**20
     move: bool = False
     execution_count: int = 1
+    lease: float = 0.0
 
 
 @dataclass(frozen=True)
