@@ -199,6 +199,7 @@ class Session:
                 agent=self.agent,
                 acknowledged=self.acknowledged,
                 fresh=self.fresh,
+                named=self.client.settings.session_id,
             )
             self._remembered.write(state)
 
@@ -246,7 +247,7 @@ class Session:
         state = self._remembered.read()
         if state is None or state.backend != self._backend() or state.expires_at <= _now():
             return
-        if self.id not in {None, state.session_id}:
+        if state.named != self.client.settings.session_id:
             return
         self.id = state.session_id
         self._only_named = False

@@ -25,7 +25,7 @@ class State(BaseModel):
     `owned` tells that the kernel made the session; `fresh` that the next kernel must begin with an
     empty namespace, because a person asked for a restart. `acknowledged` is the last message of the
     session's `agent` that front ends have got. `waits_until` is when a session that was handed over
-    ends.
+    ends. `named` is the session that the settings named then, whose place this one may have taken.
     """
 
     backend: str
@@ -37,6 +37,7 @@ class State(BaseModel):
     acknowledged: int = 0
     fresh: bool = False
     waits_until: datetime | None = None
+    named: str | None = None
 
 
 class StateFile:

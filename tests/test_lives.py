@@ -275,6 +275,20 @@ def test_a_session_id_with_a_slip_is_told(open_notebook: Callable[..., Notebook]
     assert notebook.run("1").result == "1"
 
 
+def test_the_session_in_place_of_a_joined_one_is_kept_over_a_restart(
+    open_notebook: Callable[..., Notebook], server: Server
+) -> None:
+    """A kernel that left the session of TCI_SESSION_ID does not go back, and loses none."""
+    before = {*server.sessions(), joined := server.new_session()}
+    notebook = open_notebook(TCI_SESSION_ID=joined)
+    notebook.run("1")
+    notebook.run("%tci new\nopen('kept', 'w').close()")
+    ours = session_of(server, before)
+    notebook.restart()
+    assert notebook.run("import os; os.path.exists('kept')").result == "True"
+    assert session_of(server, before) == ours
+
+
 def test_a_session_that_was_joined_is_told_to_have_ended(
     open_notebook: Callable[..., Notebook], server: Server
 ) -> None:
