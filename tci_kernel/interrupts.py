@@ -32,6 +32,12 @@ _UNDER_WAY = (
 )
 
 
+def meets_cell(kernel: TCIKernel) -> bool:
+    """Tell whether there is something that an interrupt ends."""
+    relay = kernel.connection.relay
+    return kernel.handles_cell or (relay is not None and relay.working)
+
+
 def interrupt(kernel: TCIKernel) -> None:
     """Interrupt the cell that runs."""
     relay = kernel.connection.relay

@@ -48,6 +48,8 @@ class TCIKernel(Refusals):
         self.runner = Runner(self)
         self.start_up = StartUp()
         self._parent_process = os.getppid()
+        self._signal_met_cell = False
+        self.handles_cell = False
 
     def start(self) -> None:
         """Listen; find the child again that an earlier process of this kernel left."""
@@ -135,7 +137,11 @@ class TCIKernel(Refusals):
         if is_typed(content):
             self.history.add(content.get("code"))
         count = self.execution_count = self.execution_count or self.connection.last_count
-        await super().execute_request(stream, ident, parent)
+        self.handles_cell = True
+        try:
+            await super().execute_request(stream, ident, parent)
+        finally:
+            self.handles_cell = False
         if hidden:
             self.start_up.note(content)  # not earlier: now it has run, or there is no session
             self.execution_count = count
@@ -199,9 +205,15 @@ class TCIKernel(Refusals):
 
     # -- interrupts --
 
+    def note_signal(self) -> None:
+        """Note whether SIGINT meets a cell: when the loop comes to it, the next may have begun."""
+        self._signal_met_cell |= interrupts.meets_cell(self)
+
     def interrupt(self) -> None:
-        """Interrupt the cell that runs; belongs to the main loop, where SIGINT comes."""
-        interrupts.interrupt(self)
+        """Interrupt the cell that SIGINT has met; belongs to the main loop."""
+        if self._signal_met_cell:
+            self._signal_met_cell = False
+            interrupts.interrupt(self)
 
     async def interrupt_request(self, stream: Any, ident: Any, parent: Any) -> None:
         """Interrupt by message; this runs in the control thread, the cell in the main one.

@@ -72,7 +72,8 @@ class TCIKernelApp(IPKernelApp):  # type: ignore[misc]  # ipykernel's base class
         """
         loop: Any = IOLoop.current()
         terminate = partial(loop.add_callback, self.kernel.terminate)
-        on_signal(signal.SIGINT, self.kernel.interrupt, loop.asyncio_loop)
+        note = self.kernel.note_signal
+        on_signal(signal.SIGINT, self.kernel.interrupt, loop.asyncio_loop, at_once=note)
         on_signal(signal.SIGTERM, terminate, loop.asyncio_loop)
         super().start()
         self.control_thread.stop()

@@ -14,6 +14,7 @@ from tci_kernel import questions
 from tci_kernel.channels import Channels, Incoming
 from tci_kernel.errors import LiveRefused, TCIError
 from tci_kernel.interrupts import ChildInterrupts
+from tci_kernel.notices import Notices
 from tci_kernel.pending import Pending
 from tci_kernel.routes import Routes
 from tci_kernel.senders import is_hidden, is_typed, stops_others
@@ -44,7 +45,9 @@ class Relay:
         self._live = LiveTransport(session, self._deliver, self._refused, self._tell, self._ended)
         self.pending = Pending(self._channels)
         self._unseen = Unseen(kernel.session, partial(self._live.pass_on, own=True))
-        self.interrupts = ChildInterrupts(self._live, self.pending, self._unseen, self._notify)
+        self._notices = Notices(kernel, self.pending)
+        tell = self._notices.tell
+        self.interrupts = ChildInterrupts(self._live, self.pending, self._unseen, tell)
         self._open = False
         self._told_busy = ""
         self._unnoted: set[str] = set()
@@ -189,7 +192,7 @@ class Relay:
     def _deliver(self, messages: list[Message]) -> None:
         """Hand on what the child said; warn the user in time of the session's end."""
         if self.pending.cells and (warning := self._session.warning()):
-            self._notify(warning)
+            self._notices.tell(warning)
         for message in messages:
             self._hand_out(message)
 
@@ -244,36 +247,24 @@ class Relay:
     def _refused(self, message: Message, error: TCIError) -> None:
         """Answer a message that the service does not take; all else goes on."""
         message_id = str(message.header.get("msg_id"))
-        failure = from_exception(error)
-        begun = self.pending.begun.get(message_id)
-        asked = self.pending.withdraw(message.channel, message_id)
-        if begun is not None:
+        if begun := self.pending.begun.get(message_id):
             begun.fail(error)
-        elif asked is None or not asked.header["msg_type"].endswith("_request"):
-            self._notify(f"TCI: a message of the front end is lost. {error}")
-        if asked is not None and begun is None:
-            if stops_others(asked.content):
-                self._failed = True
-                self._kernel.abort_queued_cells()
-            self._channels.bury(message.channel, asked, failure)
+            return
+        asked = self.pending.withdraw(message.channel, message_id)
+        kind = message.header.get("msg_type", "")
+        if not kind.endswith("_request"):
+            self._notices.tell(f"TCI: a message of the front end is lost. {error}")
+        if asked is not None:
+            if kind == "execute_request":
+                self._note_failure(asked)
+            self._channels.bury(message.channel, asked, from_exception(error))
 
     # -- what this side says --
 
     def _tell(self, text: str) -> None:
         """Tell the user what the transport says, and of an interrupt that waits for the service."""
-        self._notify(text)
+        self._notices.tell(text)
         self.interrupts.remind()
-
-    def _notify(self, text: str) -> None:
-        """Tell the user something, in the cell that runs."""
-        running = self.pending.cells
-        incoming = self.pending.get(running[0]) if running else None
-        header = self._kernel.runner.request if incoming is None else incoming.header
-        if header is None:
-            self._kernel.log.warning("%s", text)
-            return
-        content = {"name": "stderr", "text": f"{text}\n"}
-        self._kernel.publish("stream", content, {"header": header})
 
     def _ended(self, error: TCIError) -> None:
         """End all that is under way, because the transport has ended for good."""
