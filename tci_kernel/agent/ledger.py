@@ -65,10 +65,11 @@ class Asked:
         error = {"ename": "DeadKernelError", "evalue": text, "traceback": [text]}
         if self.runs and not aborted:
             yield "iopub", self.message("error", error)
-        reply: JSONObject = {"status": "aborted"} if aborted else {"status": "error", **error}
+        reply: JSONObject = {"status": "error", **error}
         if self.runs:
             reply.update(execution_count=count, user_expressions={}, payload=[])
-        yield from self.answers(reply)
+        # As in a kernel, a number would say that the cell has run.
+        yield from self.answers({"status": "aborted"} if aborted else reply)
 
     def refusal(self, count: int) -> Iterator[tuple[str, Frames]]:
         """Yield all that is said of a cell that does not run because one before it failed."""
