@@ -13,6 +13,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from zmq import POLLIN
 from zmq.eventloop.zmqstream import ZMQStream
 
 from tci_kernel import interrupts
@@ -184,6 +185,12 @@ class TCIKernel(Refusals):
 
     def _abort_queues(self, subshell_id: str | None = None) -> None:
         """Do nothing: the base class calls this behind the reply, which is too late."""
+
+    async def _post_dummy_stop_aborting_message(self, subshell_id: str | None) -> None:
+        """Abort what has reached the socket before; this is the shell channel's thread."""
+        self.shell_stream.flush(POLLIN)
+        async with self.shell_channel_thread.asyncio_lock:
+            super()._post_dummy_stop_aborting_message(subshell_id)
 
     # -- what the cells of either side need --
 
