@@ -36,7 +36,7 @@ def test_a_cell_that_breaks_ipythons_transformer_fails(notebook: Notebook, comme
     notebook.run("1")
     [error] = notebook.run(f"{comment}\nx=%\\").contents("error")
     assert error["ename"] in {"IndexError", "SyntaxError"}
-    assert "".join(error["traceback"]).count("\n") > 1  # the session's own
+    assert error["ename"] in "".join(error["traceback"])
     assert notebook.run("'well'").result == "'well'"
 
 

@@ -175,3 +175,19 @@ def test_output_over_the_limit_is_dropped_and_counted(make_server: Callable[...,
     assert "ZeroDivisionError" in data["outputs"][1]["data"]
     assert "more characters of output were dropped" in data["outputs"][2]["data"]
     assert server.stdout("print(done)", data["session_id"]) == "True\n"
+
+
+def test_a_cell_without_a_reply_has_not_succeeded(server: Server) -> None:
+    """Where ipykernel itself fails around the code, the answer says so, and the session goes on."""
+    session = server.new_session()
+    fault = (
+        "async def fail_once(*_, **__):\n"
+        "    kernel.do_execute = whole\n"
+        "    raise RuntimeError('a fault of the kernel')\n"
+        "kernel = get_ipython().kernel; whole = kernel.do_execute; kernel.do_execute = fail_once"
+    )
+    server.run(fault, session)
+    [output] = server.run("print('never')", session)["outputs"]
+    assert output["type"] == "error"
+    assert "has not said how this cell ended" in output["data"]
+    assert server.stdout("print('again')", session) == "again\n"

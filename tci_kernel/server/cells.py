@@ -52,6 +52,10 @@ class Cell:
         elif kind in {"display_data", "execute_result"}:
             self._add(Output(type=kind, data=dict(content["data"])))
 
+    def fail(self, text: str) -> None:
+        """Add an error that the kernel has not told."""
+        self._add(Output(type="error", data=text))
+
     def outputs(self) -> list[Output]:
         """Return the outputs in their order; the last one tells what was dropped, if anything."""
         self._end_stream()

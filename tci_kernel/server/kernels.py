@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 START_TIMEOUT = 120.0
 #: Seconds to wait for IOPub's half of an answer before asking again.
 PROBE_INTERVAL = 0.3
+#: Seconds behind its idle after which a cell has no reply, and what is said then.
+REPLY_GRACE = 1.0
+NO_REPLY = "KernelError: The kernel has not said how this cell ended; variables are kept."
 #: Seconds between two looks at whether the process is there.
 WATCH_INTERVAL = 0.1
 #: Seconds that a process has between SIGTERM and SIGKILL.
@@ -151,7 +154,8 @@ class Kernel:
         """Run a cell and return its outputs; raises `Died` if the process ends meanwhile.
 
         Cells are run one after the other, so there is nothing queued that an error could abort.
-        A cell's end is its idle, for an interrupt at its very end can cost it its reply.
+        A cell's end is its idle. One that has no reply then has met a fault of IPython, or an
+        interrupt at its very end: it has not succeeded.
         """
         while await self._client.shell_channel.msg_ready():  # the reply of the cell before
             await self._client.get_shell_msg()
@@ -159,6 +163,9 @@ class Kernel:
         cell = self._cell = Cell(message_id, output_limit)
         try:
             await self._unless_it_dies(cell.idle.wait())
+            await asyncio.wait_for(self._reply(message_id), REPLY_GRACE)
+        except asyncio.TimeoutError:
+            cell.fail(NO_REPLY)
         finally:
             self._begun.clear()
         return cell.outputs()
