@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from playwright.sync_api import expect
 
 from browser.notebook import Notebook
 
 
+@pytest.fixture
+def notebook(notebook: Notebook) -> Notebook:
+    """Return the module's notebook, or one that takes its place after a failure."""
+    notebook.run("from ipywidgets import *")
+    return notebook
+
+
 def test_a_slider_tells_its_value_to_the_session(notebook: Notebook) -> None:
     """A key on the slider's handle changes the value that the next cell reads."""
-    cell = notebook.run("from ipywidgets import *\nslider = IntSlider(3); slider")
+    cell = notebook.run("slider = IntSlider(3); slider")
     cell.outputs.locator(".noUi-handle").press("ArrowRight")
     expect(cell.outputs.locator(".widget-readout")).to_have_text("4")
     notebook.run("print('value', slider.value)").shows("value 4")
