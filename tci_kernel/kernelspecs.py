@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 import tempfile
@@ -16,6 +17,9 @@ from tci_kernel.settings import KEY_VARIABLES, config_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+#: How the names of variables end that hold what nobody else is to know.
+_SECRETS = ("_KEY", "_TOKEN", "_SECRET", "_PASSWORD")
 
 _PACKAGE = Path(__file__).parent
 
@@ -72,8 +76,9 @@ def uninstall(name: str) -> Path:
 
 
 def _refuse_keys(environment: Mapping[str, str]) -> None:
-    for variable in environment:
-        if variable in KEY_VARIABLES or variable.upper().endswith(("_KEY", "_TOKEN", "_SECRET")):
+    for variable, value in environment.items():
+        secret = variable in KEY_VARIABLES or variable.upper().endswith(_SECRETS)
+        if secret or re.match(r"https?://[^/]*@", value):
             raise NotConfigured(
                 f"{variable} is not written to a kernelspec, which others may read. Set it in the "
                 f"environment that starts Jupyter, or as api_key in {config_file()}."

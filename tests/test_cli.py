@@ -128,6 +128,15 @@ def test_a_service_that_is_not_there_is_one_sentence() -> None:
     assert done.stderr.count("\n") == 1
 
 
+def test_install_refuses_a_password_in_an_address(tmp_path: Path) -> None:
+    """A kernelspec is for all to read, so an address comes without its user."""
+    address = "TCI_BASE_URL=https://user:a-password@service.example"
+    done = _run("install", "--prefix", str(tmp_path), "--env", address)
+    assert done.returncode == 1
+    assert "a-password" not in done.stdout + done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("variable", ["TCI_API_KEY", "TOGETHER_API_KEY", "BYTECOMPUTE_API_KEY"])
 def test_install_refuses_keys(tmp_path: Path, variable: str) -> None:
     """A key is not written to a kernelspec; the error says where it belongs."""
