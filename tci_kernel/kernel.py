@@ -99,7 +99,7 @@ class TCIKernel(Refusals):
                 return
             if relay.routes.is_cell(msg) and not await relay.quiet():
                 self.abort_queued_cells()  # a cell before this one failed meanwhile
-            msg = relay.keep(msg)
+            msg = relay.for_main_shell(msg)
         await super().dispatch_shell(msg, subshell_id, **since_7_4)
         if relay is not None:
             relay.synchronise(self.execution_count)

@@ -119,7 +119,7 @@ class Relay:
             self.pending.add(channel, incoming)
         self._live.pass_on(channel, incoming.frames)
 
-    def keep(self, raw: Sequence[Any]) -> Sequence[Any]:
+    def for_main_shell(self, raw: Sequence[Any]) -> Sequence[Any]:
         """Return a request that is answered on this side as it is handled there."""
         return self._channels.for_main_shell(raw)
 

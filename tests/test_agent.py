@@ -225,6 +225,18 @@ def test_a_session_that_is_used_does_not_end_by_itself(tmp_path: Path) -> None:
         assert relay.result("6 * 7") == "42"
 
 
+def test_a_withdrawn_message_leaves_no_gap(shared: Relay) -> None:
+    """Its number counts, and what follows is passed on, whether or not it had come before."""
+    shared.run("ran = []")
+    came, never = (shared.execute_request(f"ran.append('{name}')") for name in ("came", "never"))
+    shared.exchange(came, hold=0)
+    after = shared.execute_request("ran.append('after')")
+    shared.exchange(replace(came, frames=()), replace(never, frames=()), after)
+    shared.finish(came)
+    shared.finish(after)
+    assert shared.result("ran") == "['came', 'after']"
+
+
 def test_a_gap_is_refused(shared: Relay) -> None:
     """A message whose predecessor is missing is not passed on, and the frame says from where."""
     shared.run("gap = 'closed'")

@@ -6,7 +6,7 @@ the relay is written down in `transport/frames.py`. From the inside out:
 
     outbox        the child's messages, numbered, until the relay has acknowledged them
     ledger        what the child was asked and has not finished
-    inbox         what waits for the child, and in its turn does not run if a cell has failed
+    inbox         what waits for the child, and the cells that a failure stops
     conversation  all three, under one lock
     process       one child ipykernel: its process, its sockets (child: what runs in it)
     pump          the one thread that owns the sockets, sends, and watches the child

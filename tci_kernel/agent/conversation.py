@@ -52,12 +52,14 @@ class Conversation:
     def accept(self, messages: list[Numbered], heard: list[int | None]) -> None:
         """Queue the relay's messages for the child: each once, and none after a gap.
 
-        `heard` says of each what who sent it can have known (`Waiting.known`).
+        `heard` says of each what who sent it can have known (`Waiting.known`). One without frames
+        was withdrawn.
         """
         for (number, channel, frames), known in zip(messages, heard):
             if number == self.accepted + 1:
                 self.accepted = number
-                self.ask(channel, frames, known)
+                if frames:
+                    self.ask(channel, frames, known)
 
     def ask(self, channel: str, frames: Frames, known: int | None = None) -> None:
         """Queue one message for the child."""

@@ -199,9 +199,9 @@ class LiveTransport:
         if len(messages) > 1:
             self._largest_request = min(self._largest_request, sum(map(_size, messages))) // 2
             return
-        refused, *kept = self._outgoing
-        self._outgoing = [replace(message, number=message.number - 1) for message in kept]
-        self._number -= 1
+        refused = self._outgoing[0]
+        # Its number stays taken: an earlier attempt may have reached the agent.
+        self._outgoing[0] = replace(refused, frames=())
         self._refuse(refused, error)
 
     async def _due(self) -> None:
