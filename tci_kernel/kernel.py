@@ -13,7 +13,6 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from zmq import POLLIN
 from zmq.eventloop.zmqstream import ZMQStream
 
 from tci_kernel import interrupts
@@ -55,10 +54,6 @@ class TCIKernel(Refusals):
     def start(self) -> None:
         """Listen; find the child again that an earlier process of this kernel left."""
         super().start()
-        manager = self.shell_channel_thread.manager
-        if hasattr(manager, "_shell_socket"):
-            # Until 7.4 replies pass by the stream, which then misses what comes meanwhile.
-            manager._shell_socket = self.shell_stream  # noqa: SLF001
         self.stdin_stream = ZMQStream(self.stdin_socket, self.io_loop)
         self.stdin_stream.on_recv(partial(self._pass_on, "stdin"), copy=False)
         self.io_loop.add_callback(self.connection.resume)
@@ -175,22 +170,6 @@ class TCIKernel(Refusals):
         if not silent and (text := versions.printed(code)):
             self.publish("stream", {"name": "stdout", "text": text})
         return self.runner.reply()
-
-    def abort_queued_cells(self) -> None:
-        """Abort the cells that have come and have not begun, and none that comes later.
-
-        This belongs before the reply of the cell that failed: what its reader sends is to run.
-        """
-        super()._abort_queues()
-
-    def _abort_queues(self, subshell_id: str | None = None) -> None:
-        """Do nothing: the base class calls this behind the reply, which is too late."""
-
-    async def _post_dummy_stop_aborting_message(self, subshell_id: str | None) -> None:
-        """Abort what has reached the socket before; this is the shell channel's thread."""
-        self.shell_stream.flush(POLLIN)
-        async with self.shell_channel_thread.asyncio_lock:
-            super()._post_dummy_stop_aborting_message(subshell_id)
 
     # -- what the cells of either side need --
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ipykernel.kernelbase import Kernel
+from tci_kernel.mended import MendedKernel
 
 
-class Refusals(Kernel):  # type: ignore[misc]  # ipykernel's base class is untyped
+class Refusals(MendedKernel):
     """Answers requests for comms, a debugger and subshells where no child is there to do it."""
 
     def __init__(self, **kwargs: Any) -> None:
