@@ -17,6 +17,8 @@ def _environment(shared_server: Server, tmp_path_factory: pytest.TempPathFactory
         patch.setenv("TCI_BASE_URL", shared_server.url)
         patch.setenv("TCI_API_KEY", shared_server.token)
         patch.setenv("TCI_CONFIG", str(tmp_path_factory.mktemp("config") / "none"))
+        # A search of the history is to find what these tests have run.
+        patch.setenv("IPYTHONDIR", str(tmp_path_factory.mktemp("ipython")))
         yield
 
 
