@@ -29,7 +29,7 @@ demo: .venv/.installed  ## Run examples/tour.ipynb with TCI Python into build/to
 	@echo "The tour is in $(CURDIR)/build/tour.html"
 
 test: $(INSTALLED) $(NODE)  ## Run all tests on the installed package
-	$(PYTEST) --numprocesses 2 --dist loadfile --no-loadscope-reorder --reruns 2 --reruns-delay 2
+	$(PYTEST) --numprocesses 2 --dist loadfile --no-loadscope-reorder --reruns 2 --reruns-delay 2 --rerun-show-tracebacks
 
 quick: $(INSTALLED)  ## Run the tests that take less than ten seconds each
 	$(PYTEST) -m "not slow"

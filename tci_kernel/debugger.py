@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tci_kernel.agent.wire import CELLS
+
 if TYPE_CHECKING:
     from tci_kernel.kernel import TCIKernel
 
@@ -12,17 +14,18 @@ Content = dict[str, Any]
 _IN_PLAIN = "The debugger is not available in plain transport."
 _NOT_BEGUN = "The debugger has not been initialized."
 
-#: JupyterLab asks for it whenever a notebook is opened, and the child tells the rest.
+#: JupyterLab asks for it whenever a notebook is opened, and keeps what it says of cells' sources:
+#: as the child will have it (`get_tmp_hash_seed` in ipykernel/compiler.py, and agent/child.py).
 _NOTHING_DEBUGGED = {
     "isStarted": False,
     "hashMethod": "Murmur2",
-    "hashSeed": 0,
-    "tmpFilePrefix": "",
+    "hashSeed": 0xC70F6907,
+    "tmpFilePrefix": CELLS,
     "tmpFileSuffix": ".py",
     "breakpoints": [],
     "stoppedThreads": [],
     "richRendering": True,
-    "exceptionPaths": [],
+    "exceptionPaths": ["Python Exceptions"],
     "copyToGlobals": True,
 }
 

@@ -232,6 +232,29 @@ def test_a_debugger_without_a_session_says_why(open_notebook: Callable[..., Note
     assert "cannot be reached" in refused["message"]
 
 
+@live_only
+def test_cells_have_the_same_sources_before_and_in_a_session(
+    open_notebook: Callable[..., Notebook],
+) -> None:
+    """What a debugger is told before there is a child holds for the child, which then debugs."""
+    pytest.importorskip("debugpy")
+    notebook = open_notebook()
+    sequence = iter(range(1, 100))
+
+    def debug(command: str, **arguments: Any) -> dict[str, Any]:
+        request = {"type": "request", "seq": next(sequence), "command": command}
+        body = notebook.command("debug_request", {**request, "arguments": arguments})["body"]
+        assert isinstance(body, dict)
+        return body
+
+    before = debug("debugInfo")
+    debug("initialize", clientID="test", adapterID="", pathFormat="path")
+    assert debug("debugInfo") == {**before, "isStarted": True}
+    path = debug("dumpCell", code="1 + 1")["sourcePath"]
+    assert path.startswith(before["tmpFilePrefix"])
+    assert debug("source", source={"path": path})["content"] == "1 + 1"
+
+
 def test_a_debugger_can_attach(live: Notebook) -> None:
     """Initialize, attach, set a breakpoint and disconnect, as a front end's debugger does."""
     pytest.importorskip("debugpy")

@@ -1,9 +1,9 @@
 """Starts the child ipykernel inside the session, and answers its agent's one question.
 
 The agent sends this source down a socket, `link`, with these options: `execution_count` of the
-first cell, `folder` with the sockets, and `variables`, a file of pickles or None. The child then
-says on `link`, as JSON lines, which variables it could not take, and, whenever it is asked, what
-can still speak although no cell is running.
+first cell, `folder` with the sockets, `variables`, a file of pickles or None, and `cells`, below
+which a debugger sees the cells' sources. The child then says on `link`, as JSON lines, which
+variables it could not take, and, whenever it is asked, what can still speak although no cell runs.
 
 The embedded server takes `mend` from here for the sessions' own kernels.
 
@@ -51,6 +51,7 @@ def main(link: socket.socket, options: dict[str, Any]) -> None:
     app.initialize()
     _count_from(app.shell, options["execution_count"])
     mend(app.kernel)
+    _debug_cells_in(options["cells"], app.kernel)
     lost = load_variables(options["variables"], app.shell.user_ns)
     link.sendall(_line({"lost": lost}))
     own = frozenset(threading.enumerate())
@@ -86,6 +87,32 @@ def _count_from(shell: Any, count: int) -> None:
     history = shell.history_manager
     for inputs in (history.input_hist_parsed, history.input_hist_raw):
         inputs.extend([""] * (count - len(inputs)))
+
+
+def _debug_cells_in(prefix: str, kernel: Any) -> None:
+    """Let a debugger see the sources of cells below `prefix`, wherever they are written."""
+    debug_request = getattr(kernel, "do_debug_request", None)
+    if getattr(kernel, "debugger", None) is None or debug_request is None:
+        return
+    from ipykernel.compiler import get_tmp_directory
+
+    written = get_tmp_directory() + os.sep
+
+    async def do_debug_request(message: Any) -> Any:
+        return _renamed(await debug_request(_renamed(message, prefix, written)), written, prefix)
+
+    kernel.do_debug_request = do_debug_request
+
+
+def _renamed(message: Any, old: str, new: str) -> Any:
+    """Return a message in which all strings, keys aside, that begin with `old` begin with `new`."""
+    if isinstance(message, dict):
+        return {key: _renamed(value, old, new) for key, value in message.items()}
+    if isinstance(message, (list, tuple)):
+        return [_renamed(value, old, new) for value in message]
+    if isinstance(message, str) and message.startswith(old):
+        return new + message[len(old) :]
+    return message
 
 
 def mend(kernel: Any) -> None:

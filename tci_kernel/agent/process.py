@@ -18,6 +18,7 @@ import zmq
 
 from .ledger import new_header
 from .shipped import CHILD
+from .wire import CELLS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +56,8 @@ class Process:
         self.address = os.path.join(folder, str(generation))
         self.sockets: dict[str, Any] = {}
         self.link, theirs = socket.socketpair()
-        self.link.sendall(json.dumps([CHILD, {**launch, "folder": folder}]).encode() + b"\n")
+        options = {**launch, "folder": folder, "cells": CELLS}
+        self.link.sendall(json.dumps([CHILD, options]).encode() + b"\n")
         self.link.setblocking(False)
         reading, writing = os.pipe()
         os.set_blocking(reading, False)

@@ -21,6 +21,10 @@ MARK = "# tci-agent"
 NAME = "_tci_agent"
 ENTRY = f"{NAME}.entry"
 
+#: Where cells have their source files for a debugger, as front ends see it: a prefix that is known
+#: before there is a child, because front ends ask for it then.
+CELLS = "/tmp/ipykernel_tci/"  # noqa: S108  nothing is written there
+
 
 def pack(head: JSONObject, messages: Iterable[tuple[int, str, Iterable[bytes]]]) -> bytes:
     """Return a head and messages as they travel (the wire: transport/frames.py)."""

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from pathlib import Path
 
+import pytest
 from playwright.sync_api import expect
 
 from browser.notebook import Notebook
 
 
+@pytest.fixture
+def notebook(open_notebook: Callable[..., Notebook], tmp_path: Path) -> Notebook:
+    """Turn the debugger on in a new notebook: JupyterLab itself stumbles over off and on again."""
+    notebook = open_notebook(tmp_path.name)
+    notebook.press("Enable Debugger")
+    return notebook
+
+
 def test_the_debugger_begins_the_session(notebook: Notebook) -> None:
     """Turned on before any cell has run, it is there, and can be turned off again."""
-    notebook.press("Enable Debugger")
     expect(notebook.page.locator(".jp-DebuggerVariables")).to_contain_text("special variables")
     notebook.press("Disable Debugger")
     notebook.run("6 * 7").shows("42")
@@ -20,7 +30,6 @@ def test_the_debugger_begins_the_session(notebook: Notebook) -> None:
 def test_a_cell_is_debugged(notebook: Notebook) -> None:
     """A breakpoint stops the cell, variables are shown, a step changes them, and it runs on."""
     page = notebook.page
-    notebook.press("Enable Debugger")
     cell = notebook.type(
         "def half(number):\n    result = number / 2\n    return result\n\nhalf(42)"
     )
