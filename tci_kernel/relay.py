@@ -179,7 +179,12 @@ class Relay:
         if self._set_up_in != self._live.generation:
             self._set_up_in = self._live.generation
             for code in self._kernel.start_up.codes:
-                self._unseen.run(code)
+                self._unseen.run(code, partial(self._died_of, code))
+
+    def _died_of(self, code: str) -> None:
+        """Leave out start-up code that ends Python, or no cell would ever run."""
+        self._kernel.start_up.leave_out(code)
+        self._notices.tell(f"TCI: Python died of start-up code, which does not run again:\n{code}")
 
     def _send(
         self, channel: Channel, header: Any, metadata: dict[str, Any], content: dict[str, Any]

@@ -16,7 +16,8 @@ class StartUp:
 
     Without a session they are answered without being run, because only a person's cell makes one.
     They run before the first cell in each new namespace: of a new session, and after a crash of
-    Python in it, of which the front end hears nothing. After a restart it sends them again.
+    Python in it, of which the front end hears nothing, but for code of which Python died. After a
+    restart it sends them again.
     """
 
     def __init__(self) -> None:
@@ -37,3 +38,7 @@ class StartUp:
     def end(self) -> None:
         """Keep no more: a person's cell has come."""
         self._over = True
+
+    def leave_out(self, code: str) -> None:
+        """Do not run this code again."""
+        self.codes.remove(code)

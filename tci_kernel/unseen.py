@@ -27,23 +27,31 @@ class Unseen:
         self._session = session
         self._pass_on = pass_on
         self._lacking: dict[str, int] = {}
+        self._on_death: dict[str, Callable[[], None]] = {}
 
     def skip_to(self, execution_count: int) -> None:
         """Let the child's next cell count as this one."""
         self.run(_SKIP.format(count=execution_count))
 
-    def run(self, code: str) -> None:
-        """Run code without a trace; the next cell waits for it."""
+    def run(self, code: str, on_death: Callable[[], None] | None = None) -> None:
+        """Run code without a trace; the next cell waits for it.
+
+        `on_death` is called if the child dies of this code, not if it does of code before it.
+        """
         content = {"code": code, "silent": True, "store_history": False, "user_expressions": {}}
-        self.ask(
+        message_id = self.ask(
             "shell", "execute_request", {**content, "allow_stdin": False, "stop_on_error": False}
         )
+        if on_death is not None:
+            self._on_death[message_id] = on_death
 
-    def ask(self, channel: Channel, kind: str, content: dict[str, Any]) -> None:
-        """Ask something; what comes of it is heard by nobody."""
+    def ask(self, channel: Channel, kind: str, content: dict[str, Any]) -> str:
+        """Ask something, and return its id; what comes of it is heard by nobody."""
         header, pack = self._session.msg_header(kind), self._session.pack
-        self._lacking[header["msg_id"]] = 2
+        message_id: str = header["msg_id"]
+        self._lacking[message_id] = 2
         self._pass_on(channel, (pack(header), b"{}", b"{}", pack(content)))
+        return message_id
 
     def takes(self, message: Message) -> bool:
         """Tell whether a message belongs to one of these requests, and note its end."""
@@ -51,6 +59,14 @@ class Unseen:
         if message_id not in self._lacking:
             return False
         self._lacking[message_id] -= message.channel != "iopub" or message.is_idle
+        if message.channel == "shell":
+            self._note_reply(message)
         if not self._lacking[message_id]:
             del self._lacking[message_id]
         return True
+
+    def _note_reply(self, message: Message) -> None:
+        on_death = self._on_death.pop(message.parent_id, None)
+        if on_death is not None and message.content.get("status") == "aborted":
+            self._on_death.clear()  # the first one that is aborted is what ran
+            on_death()

@@ -27,6 +27,7 @@ import importlib, os, site, subprocess, sys
 pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--retries=1", "--timeout=10"]
 done = subprocess.run(
     [*pip, "install", "--quiet", {PACKAGE!r}],
+    cwd=os.sep,  # or modules of the user's would be found before pip's own
     stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
 )
 print(done.stdout.decode("utf-8", "replace"))
