@@ -11,7 +11,10 @@ import sys
 def main() -> None:
     """Start a kernel if a connection file is named, else the command line."""
     if sys.argv[1:2] == ["-f"]:
-        from tci_kernel.kernelapp import main as launch  # noqa: PLC0415  see the module's docstring
+        from tci_kernel import ports  # noqa: PLC0415  see the module's docstring
+
+        ports.listen("".join(sys.argv[2:3]))
+        from tci_kernel.kernelapp import main as launch  # noqa: PLC0415
 
         launch()
     else:

@@ -11,9 +11,11 @@ import time
 from functools import partial
 from typing import Any
 
+import zmq
 from ipykernel.kernelapp import IPKernelApp
 from tornado.ioloop import IOLoop
 
+from tci_kernel import ports
 from tci_kernel.kernel import TCIKernel
 from tci_kernel.signals import on_signal
 
@@ -40,6 +42,14 @@ class TCIKernelApp(IPKernelApp):  # type: ignore[misc]  # ipykernel's base class
             super().init_poller()
         elif os.getppid() != 1 or self.parent_handle > 1:
             self.poller = threading.Thread(target=_watch_parent, daemon=True, name="parent watch")
+
+    def _try_bind_socket(self, s: Any, port: int) -> int:
+        """Bind a socket, to what listens on its port already if that is so."""
+        listener = ports.hand_over(port)
+        if listener is not None:
+            s.setsockopt(zmq.USE_FD, listener)
+        bound: int = super()._try_bind_socket(s, port)
+        return bound
 
     def init_iopub(self, context: Any) -> None:
         """Publish without a limit: by default ZeroMQ drops what a busy front end does not take.
