@@ -268,9 +268,9 @@ def _not_there(session_id: str | None, error: SessionExpired) -> SessionExpired:
     cause = f" ({error.cause})" if error.cause else ""
     return SessionExpired(
         f"The session {session_id} that TCI_SESSION_ID names is not there{cause}. It never existed,"
-        " has expired, or belongs to another key. Nothing has run. Correct TCI_SESSION_ID "
-        "(`%tci sessions` lists your sessions) or unset it, and start the kernel anew; if you run "
-        "again without that, a new session is made."
+        " has ended (the cell has run only if that is what ended it), or belongs to another key. "
+        "Correct TCI_SESSION_ID (`%tci sessions` lists your sessions) or unset it, and start the "
+        "kernel anew; if you run again without that, a new session is made."
     )
 
 
