@@ -118,7 +118,7 @@ class Connection:
 
     async def resume(self) -> None:
         """Find the child of an earlier process of this kernel, and hear what it has said since."""
-        if self.session.id is not None and not self.session.fresh and self._wanted != "plain":
+        if self.session.id is not None and self._wanted != "plain":
             with contextlib.suppress(TCIError):
                 await self.open()
 
@@ -155,17 +155,17 @@ class Connection:
 
         Plain transport has nobody on the far side who could wait.
         """
-        if self.relay is None or not self.relay.open:
+        if self.plain or not self.session.agent:
             await self.session.end(timeout)
             return
         grace = self.session.client.settings.handover_timeout
         self.session.hand_over(grace)  # first: the next kernel may have been started already
         if not self.session.owned:
             await interrupts.interrupt_and_wait(self._kernel)
-            return
-        with contextlib.suppress(TCIError, asyncio.TimeoutError):
-            ending = self.relay.end(delay=grace, exit_session=True)
-            await asyncio.wait_for(ending, timeout)
+        elif self.relay is not None:
+            with contextlib.suppress(TCIError, asyncio.TimeoutError):
+                ending = self.relay.end(delay=grace, exit_session=True)
+                await asyncio.wait_for(ending, timeout)
 
     async def _part(self) -> None:
         """Leave a session that others use, and no cell of this kernel's running in it."""

@@ -49,6 +49,7 @@ class TCIKernel(Refusals):
         self.start_up = StartUp()
         self._parent_process = os.getppid()
         self._signal_met_cell = False
+        self._leaving: asyncio.Future[None] | None = None
         self.handles_cell = False
 
     def start(self) -> None:
@@ -82,6 +83,14 @@ class TCIKernel(Refusals):
         else:
             socket = self.shell_channel_thread.manager.get_shell_channel_to_subshell_socket(None)
             socket.send_multipart(msg, copy=False)
+
+    async def shell_main(self, subshell_id: str | None, msg: Any) -> None:
+        """Hand on at once what a cell that is begun on this side does not hold up."""
+        relay = self.connection.relay
+        if relay is not None and len(msg) > 1 and relay.routes.passes_by(msg):
+            relay.pass_on("shell", msg)
+        else:
+            await super().shell_main(subshell_id, msg)
 
     async def dispatch_shell(
         self, msg: Any, /, subshell_id: str | None = None, **since_7_4: bool
@@ -285,9 +294,15 @@ class TCIKernel(Refusals):
         self.io_loop.stop()
 
     async def _leave(self, how: Literal["restart", "end", "leave"], timeout: float) -> None:
-        """Leave the cell that runs here, and the session by a method of the connection."""
-        self.runner.cancel()
-        await self.connection.let_go(how, timeout)
+        """Leave the cell that runs here, and the session by a method of the connection.
+
+        Who is told twice (jupyter_client sends SIGTERM when a shutdown takes its time) leaves once.
+        """
+        if self._leaving is None:
+            if not self.connection.interrupts_to_leave:
+                self.runner.cancel()
+            self._leaving = asyncio.ensure_future(self.connection.let_go(how, timeout))
+        await asyncio.shield(self._leaving)
 
     async def _in_main_loop(self, act: Coroutine[Any, Any, None]) -> None:
         """Wait for what belongs to the main loop: the cells, and the client."""

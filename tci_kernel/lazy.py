@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from jupyter_core.paths import jupyter_runtime_dir
 
+from tci_kernel import statefiles
+
 if TYPE_CHECKING:
     from tci_kernel.connection import Connection
     from tci_kernel.kernel import TCIKernel
     from tci_kernel.relay import Relay
+
+#: Seconds after which a process that was sent SIGTERM has written down what it leaves.
+_HANDOVER = 1.0
 
 
 class LazyConnection:
@@ -58,12 +64,17 @@ class LazyConnection:
         return 0
 
     async def resume(self) -> None:
-        """Find the child again that an earlier process of this kernel left, if there was one."""
-        if self._left_behind:
-            try:
-                await self.get().resume()
-            except Exception as error:  # noqa: BLE001  the first cell will say it
-                self._kernel.log.warning("The session could not be found again: %s", error)
+        """Find the child again that an earlier process of this kernel left, if there was one.
+
+        A predecessor that was sent SIGTERM may still be writing down what it leaves.
+        """
+        for pause in (0.0, _HANDOVER):
+            await asyncio.sleep(pause)
+            if any(file.exists() for file in self._files):
+                try:
+                    await self.get().resume()
+                except Exception as error:  # noqa: BLE001  the first cell will say it
+                    self._kernel.log.warning("The session could not be found again: %s", error)
 
     async def let_go(self, how: Literal["restart", "end", "leave"], timeout: float) -> None:
         """Let go of the session by a method of the connection, within `timeout` seconds."""
@@ -75,7 +86,17 @@ class LazyConnection:
             self._kernel.log.warning("The session could not be ended: %s", error)
 
     @property
+    def interrupts_to_leave(self) -> bool:
+        """Whether a cell that was begun on this side is to end in a session that stays."""
+        relay = self.relay
+        begun = relay is not None and bool(relay.pending.begun)
+        return begun and self.made is not None and not self.made.session.owned
+
+    @property
     def _left_behind(self) -> bool:
-        """Whether a `StateFile` is there; to know that takes none of its imports."""
-        folder = Path(jupyter_runtime_dir())
-        return (folder / f"tci-{self._connection_file.stem}.json").exists()
+        """Whether an earlier process of this kernel left a session."""
+        return self._files.own.exists()
+
+    @property
+    def _files(self) -> statefiles.StateFiles:
+        return statefiles.of(self._connection_file, Path(jupyter_runtime_dir()))

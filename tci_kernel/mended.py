@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from ipykernel.kernelbase import Kernel
 from zmq import POLLIN
 
@@ -30,5 +32,6 @@ class MendedKernel(Kernel):  # type: ignore[misc]  # ipykernel's base class is u
     async def _post_dummy_stop_aborting_message(self, subshell_id: str | None) -> None:
         """Abort what has reached the socket before; this is the shell channel's thread."""
         self.shell_stream.flush(POLLIN)
+        await asyncio.sleep(0)  # what it has read is handled by tasks, which wait for the lock
         async with self.shell_channel_thread.asyncio_lock:
             super()._post_dummy_stop_aborting_message(subshell_id)

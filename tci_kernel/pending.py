@@ -102,6 +102,12 @@ class Pending:
         self._channels.forget(channel, message_id)
         return self._asked.pop((channel, message_id), None)
 
+    def forget_messages(self) -> None:
+        """Forget what has no reply: of some that pass by a cell the child does not say the end."""
+        for channel, message_id in list(self._asked):
+            if not self._asked[channel, message_id].header["msg_type"].endswith("_request"):
+                self.finish(channel, message_id)
+
     def drain(self) -> list[tuple[str, Incoming]]:
         """Return all with their channels, and forget them."""
         asked, self._asked = self._asked, {}
@@ -118,15 +124,23 @@ class Pending:
         return list(replied.values())
 
     async def cells_end(self) -> None:
-        """Wait until no cell is under way, of a person's or of a front end's own."""
+        """Wait until no cell is under way, whoever asked for it; subshells' do not count."""
         await self._until(
-            lambda: not self._replied and not any(map(_is_cell, self._asked.values()))
+            lambda: (
+                not any(
+                    header.get("subshell_id") is None
+                    for header in (*self._replied.values(), *self._cell_headers())
+                )
+            )
         )
 
     async def cell_ends(self) -> None:
         """Wait until the oldest of the cells has ended, if there is one: reply and idle."""
         running = set(self.cells[:1])
         await self._until(lambda: not running & {*self.cells, *self._replied})
+
+    def _cell_headers(self) -> Iterator[dict[str, Any]]:
+        return (asked.header for asked in self._asked.values() if _is_cell(asked))
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():

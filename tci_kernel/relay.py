@@ -200,6 +200,8 @@ class Relay:
             self._notices.tell(warning)
         for message in messages:
             self._hand_out(message)
+        if self._live.at_rest:
+            self.pending.forget_messages()
 
     def _hand_out(self, message: Message) -> None:
         """Hand a message of the child to whom it concerns."""

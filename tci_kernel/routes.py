@@ -47,6 +47,14 @@ class Routes:
             return history.is_sessions(self._channels.content(raw))
         return kind not in _WITH_CODE or not self._has_magics(kind, raw)
 
+    def passes_by(self, raw: Sequence[Any]) -> bool:
+        """Tell whether a message is for a subshell of the child: it waits for no cell."""
+        try:
+            in_subshell = self._channels.peek(raw).get("subshell_id") is not None
+            return in_subshell and self.takes(raw, aborting=False, working=True)
+        except (ValueError, TypeError, KeyError):
+            return False
+
     def is_cell(self, raw: Sequence[Any]) -> bool:
         """Tell whether a message on shell asks to run a cell."""
         return bool(self._channels.peek(raw)["msg_type"] == "execute_request")

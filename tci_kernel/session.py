@@ -45,6 +45,7 @@ class Session:
         self.owned = False
         self.created = 0
         self.expires_at: datetime | None = None
+        self._made_at: datetime | None = None
         self.execution_count = 0
         self.agent = ""
         self.acknowledged = 0
@@ -118,6 +119,7 @@ class Session:
         """Send one request in its turn, which lasts until the answer comes."""
         try:
             self._demand(within, turn)
+            begin = _now()
             execution = await self.client.execute(
                 code, self.id, files, timeout=timeout, on_sent=sent.set, retries=retries
             )
@@ -131,7 +133,7 @@ class Session:
             turn.release()
         self._only_named = False
         if turn is self._turn and execution.session_id != self.id:
-            self._made(execution.session_id)
+            self._made(execution.session_id, begin)
         return execution
 
     def _demand(self, session_id: str | None, turn: asyncio.Lock) -> None:
@@ -155,6 +157,9 @@ class Session:
         mine = next((info for info in listed if info.id == self.id), None)
         if mine is not None and mine.expires_at is not None:
             self.expires_at = _as_utc(mine.expires_at)
+            if mine.started_at is not None and self._made_at is not None:
+                # The service's clock and this machine's may tell different times.
+                self.expires_at = self._made_at + (self.expires_at - _as_utc(mine.started_at))
         return mine
 
     def forget(self) -> None:
@@ -165,7 +170,7 @@ class Session:
         self._only_named = False
         self.agent = ""
         self.acknowledged = 0
-        self.expires_at = None
+        self.expires_at = self._made_at = None
         self._turn = asyncio.Lock()  # what the old session still runs is no concern of the next
         self._warned.clear()
         self._remembered.remove()
@@ -228,11 +233,12 @@ class Session:
             "Save what you need."
         )
 
-    def _made(self, session_id: str) -> None:
+    def _made(self, session_id: str, begin: datetime) -> None:
         self.id = session_id
         self.owned = True
         self.created += 1
-        self.expires_at = _now() + LIFETIME
+        self._made_at = begin
+        self.expires_at = begin + LIFETIME
         self.remember()
         self._learning = asyncio.create_task(self._learn_end())
 

@@ -7,13 +7,17 @@ It names a session and holds no key, no code and no output.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import time
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ValidationError
+
+from tci_kernel import statefiles
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 #: Files of kernels that ended without tidying up; a session does not live that long.
 _STALE_SECONDS = 24 * 3600
@@ -44,9 +48,7 @@ class StateFile:
     """The file of one kernel, in Jupyter's runtime directory."""
 
     def __init__(self, connection_file: Path, folder: Path) -> None:
-        self._path = folder / f"tci-{connection_file.stem}.json"
-        place = hashlib.sha256(f"{os.getppid()} {Path.cwd()}".encode()).hexdigest()[:16]
-        self._handover = folder / f"tci-handover-{place}.json"
+        self._path, self._handover = statefiles.of(connection_file, folder)
 
     def read(self) -> State | None:
         """Return what an earlier kernel left, or None.

@@ -175,6 +175,24 @@ def test_the_kernel_tells_what_it_can(live: Notebook) -> None:
         assert "kernel subshells" in info["supported_features"]
 
 
+@live_only
+def test_subshells_run_beside_the_first_cell(open_notebook: Callable[..., Notebook]) -> None:
+    """The cell that begins the session holds up no subshell, nor does one of `%tci` lines."""
+    notebook = open_notebook()
+    first = notebook.send(
+        "print('on', flush=True)\nfor _ in range(600): import time; time.sleep(.1)"
+    )
+    notebook.wait_for(first, "stream")
+    subshell = notebook.command("create_subshell_request", {})["subshell_id"]
+    queued = notebook.send("%tci help")
+    content = {"code": "6 * 7", "silent": False, "store_history": True, "user_expressions": {}}
+    beside = notebook.tell("execute_request", content, subshell_id=subshell)
+    assert notebook.finish(beside, deadline=20).result == "42"
+    notebook.manager.interrupt_kernel()
+    assert notebook.finish(first).error == "KeyboardInterrupt"
+    assert notebook.finish(queued).status == "aborted"
+
+
 def test_subshells_run_beside_a_cell(live: Notebook) -> None:
     """A cell in a subshell runs while another is under way, and the subshell can be deleted."""
     reply = live.command("create_subshell_request", {})

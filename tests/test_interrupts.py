@@ -207,6 +207,15 @@ def test_cells_behind_an_interrupted_one_run_if_told_so(live: Notebook) -> None:
     assert live.finish(second).result == "'runs'"
 
 
+def test_a_cell_that_the_child_has_not_begun_is_interrupted(live: Notebook) -> None:
+    """One that waits for Python to start again ends as soon as it has begun."""
+    assert live.run("import os; os._exit(1)").error == "DeadKernelError"
+    cell = live.send("import time; time.sleep(60)")
+    live.manager.interrupt_kernel()
+    assert live.finish(cell, deadline=20).error == "KeyboardInterrupt"
+    assert live.run("6 * 7").result == "42"
+
+
 @pytest.mark.slow
 @live_only
 def test_code_that_cannot_be_interrupted_is_told(notebook: Notebook) -> None:

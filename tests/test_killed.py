@@ -148,6 +148,17 @@ def test_an_agent_that_is_gone_is_booted_again(notebook: Notebook, server: Serve
     assert set(server.sessions()) == {session_id}
 
 
+def test_a_shutdown_ends_the_first_cell_in_a_joined_session(
+    open_notebook: Callable[..., Notebook], server: Server
+) -> None:
+    """The session stays for its other clients, who do not wait for a cell that nobody hears."""
+    session_id = server.run("1")["session_id"]
+    notebook = open_notebook(TCI_SESSION_ID=session_id)
+    notebook.wait_for(notebook.send("print('on', flush=True)\nwhile True: pass"), "stream")
+    notebook.close()
+    assert server.stdout("print('free')", session_id) == "free\n"
+
+
 def test_sigterm_leaves_the_session_to_the_next_kernel(
     open_notebook: Callable[..., Notebook], server: Server
 ) -> None:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import psutil
@@ -270,7 +271,7 @@ def test_a_session_id_with_a_slip_is_told(open_notebook: Callable[..., Notebook]
     assert cell.error == "SessionExpired"
     told = cell.contents("error")[0]["evalue"]
     assert "The session ses_typo that TCI_SESSION_ID names is not there (HTTP 404: " in told
-    assert "Nothing has run" in told
+    assert "It never existed" in told
     assert "gone" not in told
     assert notebook.run("1").result == "1"
 
@@ -364,6 +365,24 @@ def test_no_session_is_made_before_the_loss_of_the_last_is_told(tmp_path: Path) 
     gone = Reply(410, {"errors": ["died"]})
     with serving(gone, success(session_id="ses_2")) as service:
         asyncio.run(call(service))
+
+
+def test_a_service_with_another_time_gives_a_session_its_hour(tmp_path: Path) -> None:
+    """How long a session lives is told by two times of the service's clock, not by ours."""
+    times = {"started_at": "2020-01-01T10:00:00Z", "expires_at": "2020-01-01T11:00:00Z"}
+    listed = Reply(200, {"data": {"sessions": [{"id": "ses_scripted", **times}]}})
+
+    async def time_left(service: ScriptedService) -> timedelta | None:
+        async with TCIClient(Settings(base_url=service.url)) as client:
+            session = Session(client, StateFile(Path("none.json"), tmp_path))
+            await session.execute("1")
+            await session.info()
+            return session.time_left
+
+    with serving(success(), listed, listed) as service:
+        left = asyncio.run(time_left(service))
+    assert left is not None
+    assert timedelta(minutes=59) < left <= timedelta(hours=1)
 
 
 @plain_only

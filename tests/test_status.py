@@ -17,11 +17,13 @@ from scripted_service import LimitedService
 HIDE = (
     "import importlib.util as _u, os as _os; _find = _u.find_spec\n"
     "_u.find_spec = lambda name, *a: None if name == 'ipykernel' "
-    "and not _os.path.exists('installed') else _find(name, *a)"
+    "and not _os.path.exists('installed') else _find(name, *a); "
+    "_os.environ.update(PYTHONPATH=_os.getcwd(), INSTALLED=_os.path.abspath('installed'))"
 )
-#: What `python -m pip` finds first, in the session's folder.
+#: What `python -m pip` finds first, below PYTHONPATH.
 PIP = {
-    "works": "import sys; assert sys.argv[-1] == 'ipykernel'; open('installed', 'w')",
+    "works": "import os, sys; assert sys.argv[-1] == 'ipykernel'; "
+    "open(os.environ['INSTALLED'], 'w')",
     "fails": "print('no network here'); raise SystemExit(1)",
 }
 
@@ -74,6 +76,20 @@ def test_what_is_missing_is_installed(crippled: Callable[..., Notebook]) -> None
     assert "ipykernel has been installed" in cell.stderr
     assert status(notebook)["Transport"].strip() == "live"
     assert notebook.run("1").stderr == ""
+
+
+@live_only
+def test_a_session_in_which_no_child_lives_is_plain(
+    server: Server, open_notebook: Callable[..., Notebook]
+) -> None:
+    """What was to run first may tell it as an error; then cells run in plain transport."""
+    session_id = server.run("import sys; sys.executable = '/bin/false'")["session_id"]
+    notebook = open_notebook(TCI_TRANSPORT="auto", TCI_SESSION_ID=session_id)
+    cells = [notebook.run("6 * 7") for _ in range(2)]
+    assert cells[0].error in {None, "DeadKernelError"}
+    assert cells[1].result == "42"
+    told = "".join(cell.stderr for cell in cells)
+    assert told.count("cannot do live transport (Python cannot be started in this session") == 1
 
 
 @live_only

@@ -26,6 +26,11 @@ SPEAKS = {
         "threading.Thread(target=speak, daemon=True).start()"
     ),
     "timer": "import threading; threading.Timer(0.6, print, ['spoken']).start()",
+    "process": (
+        "import subprocess, sys\n"
+        "code = 'import time; time.sleep(0.6); print(\"spoken\")'\n"
+        "process = subprocess.Popen([sys.executable, '-c', code])"
+    ),
     "task": (
         "import asyncio\n"
         "async def speak(): await asyncio.sleep(0.6); print('spoken')\n"

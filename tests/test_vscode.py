@@ -174,6 +174,27 @@ def test_a_restart_takes_over_while_the_old_kernel_ends(
     assert set(shared_server.sessions()) == sessions
 
 
+def test_a_restarted_kernel_that_runs_nothing_keeps_its_session(
+    launch: Callable[..., RawLaunch], shared_server: Server
+) -> None:
+    """A new kernel has the session from its start on, also after a second restart at once."""
+    old = launch(TCI_HANDOVER_TIMEOUT="4")
+    old.run_cell("x = 1; open('kept', 'w').write('kept')")
+    sessions = shared_server.sessions()
+    for _ in range(2):
+        old.terminate()
+        assert old.process.wait(DEADLINE) == 0
+        old = launch(TCI_HANDOVER_TIMEOUT="4")
+        old.start_up()
+    [session] = set(sessions)
+    heard = wait_until(lambda: shared_server.sessions()[session]["execute_count"])
+    assert heard > sessions[session]["execute_count"]
+    time.sleep(5)  # it would have ended by now
+    cell = old.run_cell("open('kept').read(), 'x' in globals()")
+    assert (cell.result, cell.count) == ("('kept', False)", 1)
+    assert set(shared_server.sessions()) == {session}
+
+
 def test_a_restart_takes_over_before_the_old_kernel_is_heard(
     launch: Callable[..., RawLaunch], shared_server: Server
 ) -> None:

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 #: Packages whose own threads and tasks never speak by themselves.
 QUIET = ("ipykernel", "IPython", "tornado", "zmq", "debugpy", "pydevd", "_pydevd_bundle")
 
+#: Words in the command lines of processes that never print.
+SILENT = (b"resource_tracker", b"multiprocessing.forkserver", b"debugpy")
+
 #: Names of threads that wait for work of the main loop.
 WAITING = ("asyncio_", "pydevd")
 
@@ -232,7 +235,7 @@ def _counted(speakers: Callable[[], dict[str, int]]) -> dict[str, int]:
 
 
 def speakers(own: frozenset[threading.Thread], loop: asyncio.AbstractEventLoop) -> dict[str, int]:
-    """Count the threads and the tasks of the main loop that the user's code has started."""
+    """Count the threads, processes and tasks of the main loop that the user's code has started."""
     threads = [
         thread
         for thread in threading.enumerate()
@@ -241,8 +244,30 @@ def speakers(own: frozenset[threading.Thread], loop: asyncio.AbstractEventLoop) 
         and not _quiet(type(thread).__module__)
         and not thread.name.startswith(WAITING)
     ]
+    processes = _processes()
     tasks = [task for task in asyncio.all_tasks(loop) if not _quiet(_module(task))]
-    return {"threads": len(threads), "tasks": len(tasks)}
+    return {"threads": len(threads) + len(processes), "tasks": len(tasks)}
+
+
+def _processes() -> list[str]:
+    """Return the processes, where /proc tells, that were started here and can print."""
+    found = []
+    with contextlib.suppress(OSError):
+        for task in os.listdir("/proc/self/task"):
+            with open(f"/proc/self/task/{task}/children") as file:
+                found += file.read().split()
+    return [pid for pid in found if _prints(pid)]
+
+
+def _prints(pid: str) -> bool:
+    """Tell whether a process writes to what this one prints to, and may do so by itself."""
+    with contextlib.suppress(OSError):
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            command = file.read()
+        outputs = {os.readlink(f"/proc/self/fd/{number}") for number in (1, 2)}
+        theirs = {os.readlink(f"/proc/{pid}/fd/{number}") for number in (1, 2)}
+        return bool(outputs & theirs) and not any(name in command for name in SILENT)
+    return False
 
 
 def _module(task: asyncio.Task[Any]) -> str:

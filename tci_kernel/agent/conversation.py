@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 from .inbox import Inbox, Waiting
 from .ledger import LARGEST, Ledger, answer, without_content
 from .outbox import Outbox
+from .wire import loads
 
 if TYPE_CHECKING:
     from collections import deque
@@ -77,7 +77,7 @@ class Conversation:
 
     def hear(self, channel: str, frames: Frames) -> None:
         """Keep a message of the child for the relay, and for the foreign cell it answers."""
-        header, parent = json.loads(frames[0]), json.loads(frames[1])
+        header, parent = loads(frames[0]), loads(frames[1])
         if header["msg_type"] != "stream" and sum(map(len, frames)) > LARGEST:
             header, frames = without_content(channel, header, frames)
         msg_type = header["msg_type"]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .ledger import new_header
 from .session import interrupts
+from .wire import loads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -157,7 +158,7 @@ class ForeignCells:
                     self.pump.process.signal(signal.SIGINT)
                 self.conversation.lock.wait(0.1)
             msg_type, frames = news.popleft()
-        return msg_type, json.loads(frames[3])
+        return msg_type, loads(frames[3])
 
     def _note_interrupt(self, *_: object) -> None:
         self.interrupted = True

@@ -92,7 +92,7 @@ class Front:
         if not self.conversation.take_over(head["relay"]):
             return {"superseded": True}, []
         if op in ("boot", "exchange", "fetch"):
-            self.pump.ends_at = None
+            self.pump.ends_at, self.pump.exits = None, False
         if op == "boot":
             if head["lease"]:
                 self._end_in(head["lease"], exit_session=True)

@@ -8,6 +8,8 @@ import time
 import uuid
 from typing import TYPE_CHECKING
 
+from .wire import loads
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -47,8 +49,13 @@ class Asked:
         self.raw_header = raw_header
         self.runs = self.msg_type == "execute_request"
         self.replied = not self.msg_type.endswith("_request")
-        self.sent = self.busy = self.begun = self.idle = False
-        self.idle_since = 0.0
+        self.busy = self.begun = self.idle = False
+        self.sent_at = self.idle_since = 0.0
+
+    @property
+    def sent(self) -> bool:
+        """Whether it has gone to the child."""
+        return self.sent_at > 0
 
     @property
     def passes(self) -> bool:
@@ -58,7 +65,8 @@ class Asked:
     @property
     def blocks(self) -> bool:
         """Whether this is a cell at work, behind which others wait lest it fails."""
-        return self.sent and self.runs and self.stops_others and not self.replied
+        at_work = self.sent and self.runs and not self.replied
+        return at_work and self.channel == "shell" and self.stops_others
 
     def obituary(self, text: str, count: int, *, aborted: bool) -> Iterator[tuple[str, Frames]]:
         """Yield the messages that end this request in the place of a child that is gone."""
@@ -90,7 +98,7 @@ class Asked:
 
 def answer(parent: bytes, msg_type: str, content: JSONObject) -> Frames:
     """Return a message in the child's place, whose parent has this raw header."""
-    header = new_header(msg_type, json.loads(parent).get("session", ""))
+    header = new_header(msg_type, loads(parent).get("session", ""))
     return [json.dumps(header).encode(), parent, b"{}", json.dumps(content).encode()]
 
 
@@ -100,7 +108,7 @@ def without_content(channel: str, header: JSONObject, frames: Frames) -> tuple[J
     text = f"TCI: an output of {size:.0f} MB is left out, because it is too large for a frame."
     if channel == "iopub":
         frames = answer(frames[1], "stream", {"name": "stderr", "text": f"{text}\n"})
-        return json.loads(frames[0]), frames
+        return loads(frames[0]), frames
     content = {"status": "error", "ename": "TooLarge", "evalue": text, "traceback": [text]}
     return header, [*frames[:3], json.dumps(content).encode()]
 
@@ -127,12 +135,12 @@ class Ledger:
 
     def ask(self, channel: str, frames: Frames) -> Asked | None:
         """Note a message for the child; Jupyter's ids are unique on one channel only."""
-        header = json.loads(frames[0])
+        header = loads(frames[0])
         self._note_comm(header.get("msg_type", ""), frames)
         if channel == "stdin":
             return None
         runs = header.get("msg_type") == "execute_request"
-        content = json.loads(frames[3]) if runs else {}
+        content = loads(frames[3]) if runs else {}
         asked = Asked(channel, header, frames[0], content)
         self.asked[channel, header.get("msg_id", "")] = asked
         return asked
@@ -141,10 +149,10 @@ class Ledger:
         """Note a message of the child."""
         self._note_comm(msg_type, frames)
         if msg_type == "execute_input":
-            self.next_count = json.loads(frames[3]).get("execution_count", self.next_count) + 1
+            self.next_count = loads(frames[3]).get("execution_count", self.next_count) + 1
         for key, asked in self._by_parent(channel, parent):
             if msg_type == "status":
-                self._note_state(asked, json.loads(frames[3]).get("execution_state", ""))
+                self._note_state(asked, loads(frames[3]).get("execution_state", ""))
             elif msg_type == "execute_input":
                 asked.begun = True
             elif channel != "iopub":
@@ -157,12 +165,13 @@ class Ledger:
         asked = self.asked.get(("shell", parent.get("msg_id", "")))
         if asked is None or not asked.stops_others:
             return None
-        return asked if json.loads(frames[3]).get("status") == "error" else None
+        return asked if loads(frames[3]).get("status") == "error" else None
 
     def mark_sent(self) -> None:
         """Note that all messages so far have reached the child."""
+        now = time.monotonic()
         for asked in self.asked.values():
-            asked.sent = True
+            asked.sent_at = asked.sent_at or now
 
     def _by_parent(self, channel: str, parent: JSONObject) -> list[tuple[Key, Asked]]:
         """Return the request that a message answers; iopub tells its channel by its type only."""
@@ -184,8 +193,12 @@ class Ledger:
         """
         latest = time.monotonic() - REPLY_GRACE
         messages: list[tuple[str, Frames]] = []
+        quiet = all(asked.passes or not asked.sent for asked in self.asked.values())
         for key, asked in list(self.asked.items()):
-            if asked.idle and asked.idle_since < latest:
+            if quiet and asked.passes and not asked.busy and 0 < asked.sent_at < latest:
+                # ipykernel 7.4 says neither busy nor idle of what passes by a cell that awaits.
+                del self.asked[key]
+            elif asked.idle and asked.idle_since < latest:
                 del self.asked[key]
                 reply = {**NO_REPLY, "execution_count": self.next_count - 1}
                 messages += asked.answers(reply) if asked.runs else ()
@@ -193,14 +206,19 @@ class Ledger:
 
     def _note_comm(self, msg_type: str, frames: Frames) -> None:
         if msg_type == "comm_open":
-            self.comms.add(json.loads(frames[3]).get("comm_id", ""))
+            self.comms.add(loads(frames[3]).get("comm_id", ""))
         elif msg_type == "comm_close":
-            self.comms.discard(json.loads(frames[3]).get("comm_id", ""))
+            self.comms.discard(loads(frames[3]).get("comm_id", ""))
 
     @property
     def runs_cell(self) -> bool:
         """Whether a cell is under way, or is to be."""
         return any(asked.runs for asked in self.asked.values())
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the child is at work on something that it was asked on shell."""
+        return any(a.busy and not a.idle for a in self.asked.values() if a.channel == "shell")
 
     def running(self) -> Asked | None:
         """Return the cell that the child runs, or is to run next."""

@@ -6,6 +6,8 @@ import json
 from collections import Counter, OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
+from .wire import loads
+
 if TYPE_CHECKING:
     from .wire import Frames
 
@@ -85,7 +87,7 @@ class Outbox:
         before = next(reversed(self.held.values()))
         if before.parent != parent or before.number <= self.sent or before.size > JOINED:
             return frames
-        first, content = json.loads(before.frames[3]), json.loads(frames[3])
+        first, content = loads(before.frames[3]), loads(frames[3])
         if before.dropped or first["name"] != content["name"]:
             return frames
         content["text"] = first["text"] + content["text"]
@@ -121,7 +123,7 @@ class Outbox:
         if not message.dropped and len(end) > 2 * keep:
             start, middle, end = end[:keep], end[keep:-keep], end[-keep:]
             return self._replace(message, (start, end), _bytes(middle))
-        stream = message.parent, json.loads(message.frames[3]).get("name", "")
+        stream = message.parent, loads(message.frames[3]).get("name", "")
         note = self.held.get(self.notes.get(stream, 0))
         if note is None or note.number <= self.sent:
             self.notes[stream] = message.number
@@ -135,7 +137,7 @@ class Outbox:
         self, held: Held, ends: tuple[str, str], dropped: int, *, is_note: bool = False
     ) -> int:
         """Leave the ends of a text, and between them a note; return the bytes gained."""
-        content = json.loads(held.frames[3])
+        content = loads(held.frames[3])
         content["text"] = (NOTE % dropped).join(ends)
         frames = [*held.frames[:3], json.dumps(content).encode()]
         size = sum(map(len, frames)) + 64
@@ -148,7 +150,7 @@ class Outbox:
 
 def _ends(message: Held) -> tuple[str, str]:
     """Return what stands before and behind the note in a text; without one, all is behind."""
-    text = json.loads(message.frames[3]).get("text", "")
+    text = loads(message.frames[3]).get("text", "")
     start, _, end = text.rpartition(NOTE % message.dropped) if message.dropped else ("", "", text)
     return start, end
 

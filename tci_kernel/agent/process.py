@@ -18,7 +18,7 @@ import zmq
 
 from .ledger import new_header
 from .shipped import CHILD
-from .wire import CELLS
+from .wire import CELLS, loads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -137,7 +137,7 @@ class Process:
 
     def takes_answer(self, channel: str, frames: Frames) -> bool:
         """Tell whether a message answers a ping, and note where it came."""
-        if not self.pings or json.loads(frames[1]).get("msg_id") not in self.pings:
+        if not self.pings or loads(frames[1]).get("msg_id") not in self.pings:
             return False
         self.answered.add(channel)
         return True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -21,7 +20,7 @@ import zmq
 from .ledger import Asked
 from .process import Process
 from .session import unload
-from .wire import NAME
+from .wire import NAME, loads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,6 +55,7 @@ class Pump(threading.Thread):
         self.ends_at: float | None = None
         self.exits = False
         self.orders: deque[Callable[[], None]] = deque()
+        self.interrupts: list[Frames] = []
         self.bell, self.ear = socket.socketpair()
         self.bell.setblocking(False)
         self.ear.setblocking(False)
@@ -151,19 +151,32 @@ class Pump(threading.Thread):
         with self.conversation.lock:
             self.conversation.end_unanswered()
             due = self.conversation.due()
-            running = self.conversation.ledger.running()
         for channel, frames, *_ in due:
-            interrupts = channel == "control" and b'"interrupt_request"' in frames[0]
-            if interrupts and running is not None and running.busy:
-                self._interrupt(frames[0])
+            if channel == "control" and b'"interrupt_request"' in frames[0]:
+                self.interrupts.append(frames)
             else:
                 self.process.send(channel, frames)
+        if self.interrupts:
+            self._send_interrupts()
+
+    def _send_interrupts(self) -> None:
+        """Interrupt what the child does; a cell that it is about to begin, once it has begun."""
+        with self.conversation.lock:
+            running = self.conversation.ledger.running()
+            if running is not None and not self.conversation.ledger.is_busy:
+                return  # before that, a kernel ignores the signal
+        while self.interrupts:
+            frames = self.interrupts.pop(0)
+            if running is not None and running.busy:
+                self._interrupt(frames[0])
+            else:
+                self.process.send("control", frames)
 
     def _interrupt(self, raw_header: bytes) -> None:
         """Interrupt the cell from outside: the child's own handler may never get to run."""
         self.process.signal(signal.SIGINT)
         self.process.ping()  # a loop that waits heeds a signal only when something comes
-        asked = Asked("control", json.loads(raw_header), raw_header, {})
+        asked = Asked("control", loads(raw_header), raw_header, {})
         with self.conversation.lock:
             for channel, frames in asked.answers({"status": "ok"}):
                 self.conversation.hear(channel, frames)
@@ -210,6 +223,7 @@ class Pump(threading.Thread):
         """Replace the child, and end what the former was asked."""
         self.process.kill()
         self.process.close()
+        self.interrupts.clear()
         with self.conversation.lock:
             self.conversation.bury(text, all_aborted=aborted)
             try:

@@ -49,8 +49,9 @@ def demand_pieces() -> None:
 
     if not zmq.has("ipc") or not hasattr(os, "fork"):
         raise OSError("The session's system has no Unix sockets.")
-    if importlib.util.find_spec("ipykernel") is None:
-        raise ImportError("The session has no ipykernel.")
+    for package in ("ipykernel", "jupyter_client"):
+        if importlib.util.find_spec(package) is None:
+            raise ImportError(f"The session has no {package}.")
 
 
 def ipython_of_session() -> Any:

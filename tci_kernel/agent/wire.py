@@ -26,6 +26,11 @@ ENTRY = f"{NAME}.entry"
 CELLS = "/tmp/ipykernel_tci/"  # noqa: S108  nothing is written there
 
 
+def loads(data: bytes) -> Any:
+    """Parse JSON as Jupyter packs it: a name that is no UTF-8 travels as the bytes that it has."""
+    return json.loads(data.decode("utf-8", "replace"))
+
+
 def pack(head: JSONObject, messages: Iterable[tuple[int, str, Iterable[bytes]]]) -> bytes:
     """Return a head and messages as they travel (the wire: transport/frames.py)."""
     parts: list[bytes] = []

@@ -93,6 +93,11 @@ class LiveTransport:
         return self._working or self._more
 
     @property
+    def at_rest(self) -> bool:
+        """Whether the child has finished all that it was handed, and said all of it."""
+        return not self.working and not self._outgoing
+
+    @property
     def silent(self) -> bool:
         """Whether the service has not answered for so long that the user was told."""
         return self._line.silent
@@ -116,6 +121,7 @@ class LiveTransport:
             raise LiveRefused("The session's agent did not introduce itself.")
         if hello.refusal:
             raise LiveRefused(hello.refusal, installable=hello.lacks_package)
+        await self._demand_child(frame)
         if hello.agent != self._session.agent:  # it counts its messages from 1
             self._session.agent, self._session.acknowledged = hello.agent, 0
         self._wake.set()
@@ -188,11 +194,20 @@ class LiveTransport:
     async def _exchange_once(self) -> None:
         exchange = self._exchange(self._line.hold)
         try:
-            self._take(await self._line.ask(exchange))
+            frame = await self._line.ask(exchange)
+            self._take(frame)
+            await self._demand_child(frame)
         except InvalidRequest as error:
             if not exchange.messages:
                 raise
             self._lighten(exchange.messages, error)
+
+    async def _demand_child(self, frame: Frame) -> None:
+        """Raise `LiveRefused` where no child lives, and leave the session to plain transport."""
+        if frame.child.state == "failed":
+            with contextlib.suppress(TCIError):
+                await self._line.ask(End(self._relay), attempts=1)
+            raise LiveRefused(frame.child.reason)
 
     def _lighten(self, messages: tuple[Message, ...], error: InvalidRequest) -> None:
         """Send less at a time, because a service has refused these; one alone it does not take."""
