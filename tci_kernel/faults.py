@@ -45,7 +45,7 @@ def translated(configured: Settings, limit: float | None, fate: str) -> Iterator
             "(TCI_WRITE_TIMEOUT). The request was not sent whole: nothing has run."
         ) from error
     except httpx.ReadTimeout as error:
-        setting = " (TCI_CELL_TIMEOUT)" if fate else ""
+        setting = " (TCI_CELL_TIMEOUT)" if fate and limit == configured.cell_timeout else ""
         raise TimedOut(
             f"No answer from {where} within {limit:g} s{setting}.{fate}", may_have_run=True
         ) from error

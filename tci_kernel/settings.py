@@ -88,7 +88,7 @@ class Settings(BaseSettings):
     retries: int = Field(5, ge=0, description="How often a request that did not run is repeated.")
 
     file_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
-        (), description="Folders besides the notebook's own that `%tci` may read and write."
+        (), description="Folders besides the notebook's own that `%tci upload` may read."
     )
     upload_part_size: int = Field(
         4 * 2**20, ge=1024, description="Most bytes of files in one request."

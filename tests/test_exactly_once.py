@@ -10,6 +10,9 @@ from conftest import Server
 from fault_proxy import HELD, QUICK, FaultProxy, faulting
 from notebooks import Notebook, opened
 
+#: One failure in three runs would be one too many.
+pytestmark = pytest.mark.flaky(reruns=0)
+
 Road = tuple[FaultProxy, Notebook]
 
 

@@ -84,7 +84,9 @@ def serve(head: JSONObject, messages: list[Numbered]) -> Batch:
             front = Front(head, shell)
         except Exception as error:
             unload()
-            hello = {**about(ipython=False), "refusal": f"{type(error).__name__}: {error}"}
+            known = isinstance(error, (ImportError, OSError))
+            reason = str(error) if known else f"{type(error).__name__}: {error}"
+            hello = {**about(ipython=False), "refusal": reason}
             hello.update(agent="", fresh=True, moved=[], not_moved={})
             hello["lacks_package"] = isinstance(error, ImportError)
             return Batch(1, pack({**NOBODY, "hello": hello}, []))
