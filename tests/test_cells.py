@@ -107,7 +107,12 @@ def test_an_error_aborts_what_is_on_its_way(notebook: Notebook) -> None:
     """Cells that are sent at once with one that fails do not run, wherever they are by then."""
     notebook.run("ran = []")
     for number in range(10):
-        requests = [notebook.send("1/0"), *(notebook.send(f"ran.append({number})") for _ in "abc")]
+        # A moment, in which a busy machine can send the others too.
+        failing = f"import time; time.sleep({0.2 + number / 100}); 1/0"
+        requests = [
+            notebook.send(failing),
+            *(notebook.send(f"ran.append({number})") for _ in "abc"),
+        ]
         cells = [notebook.finish(request) for request in requests]
         assert [cell.status for cell in cells] == ["error", *["aborted"] * 3]
     assert notebook.run("ran").result == "[]"
