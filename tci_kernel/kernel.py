@@ -17,10 +17,10 @@ from zmq.eventloop.zmqstream import ZMQStream
 
 from tci_kernel import interrupts
 from tci_kernel.ahead import import_ahead
+from tci_kernel.dispatch import Dispatch
 from tci_kernel.history import History, is_sessions
 from tci_kernel.kernelinfo import KERNEL_INFO
 from tci_kernel.lazy import LazyConnection
-from tci_kernel.refusals import Refusals
 from tci_kernel.runner import Runner
 from tci_kernel.senders import is_hidden, is_typed, stops_others
 from tci_kernel.startup import StartUp
@@ -28,7 +28,6 @@ from tci_kernel.startup import StartUp
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from tci_kernel.transport.message import Channel
 
 Content = dict[str, Any]
 
@@ -38,7 +37,7 @@ _SHUTDOWN_SECONDS = 3.0
 _TERMINATE_SECONDS = 1.5
 
 
-class TCIKernel(Refusals):
+class TCIKernel(Dispatch):
     """Runs each cell in one persistent TCI session."""
 
     def __init__(self, **kwargs: Any) -> None:
@@ -73,54 +72,6 @@ class TCIKernel(Refusals):
     def history(self) -> History:
         """What the user has run, in the file where a local kernel would keep it."""
         return History(Path(self.parent.profile_dir.location), self.parent.config.HistoryManager)
-
-    # -- messages: the relay's, or this side's --
-
-    async def shell_channel_thread_main(self, msg: Any) -> None:
-        """Bring messages to the main thread, whatever their subshell: that is the child's."""
-        if self.connection.relay is None:
-            await super().shell_channel_thread_main(msg)
-        else:
-            socket = self.shell_channel_thread.manager.get_shell_channel_to_subshell_socket(None)
-            socket.send_multipart(msg, copy=False)
-
-    async def shell_main(self, subshell_id: str | None, msg: Any) -> None:
-        """Hand on at once what a cell that is begun on this side does not hold up."""
-        relay = self.connection.relay
-        if relay is not None and len(msg) > 1 and relay.routes.passes_by(msg):
-            relay.pass_on("shell", msg)
-        else:
-            await super().shell_main(subshell_id, msg)
-
-    async def dispatch_shell(
-        self, msg: Any, /, subshell_id: str | None = None, **since_7_4: bool
-    ) -> None:
-        """Hand a request on, or handle it here when it is not for the child."""
-        relay = self.connection.relay
-        if relay is not None and len(msg) > 1:
-            if relay.routes.takes(msg, aborting=self._aborting, working=relay.working):
-                relay.pass_on("shell", msg)
-                return
-            if relay.routes.is_cell(msg) and not await relay.quiet():
-                self.abort_queued_cells()  # a cell before this one failed meanwhile
-            msg = relay.for_main_shell(msg)
-        await super().dispatch_shell(msg, subshell_id, **since_7_4)
-        if relay is not None:
-            relay.synchronise(self.execution_count)
-
-    async def dispatch_control(self, msg: Any) -> None:
-        """Hand a request on; this runs in the control thread, the relay in the main one."""
-        relay = self.connection.relay
-        if relay is not None and relay.routes.takes_control(msg):
-            self.io_loop.add_callback(self._pass_on, "control", msg)
-        else:
-            await super().dispatch_control(msg)
-
-    def _pass_on(self, channel: Channel, msg: Any) -> None:
-        if (relay := self.connection.relay) is not None:
-            relay.pass_on(channel, msg)
-        elif channel == "control":  # the relay has ended since
-            self.control_thread.io_loop.add_callback(self.dispatch_control, msg)
 
     async def debug_request(self, stream: Any, ident: Any, parent: Any) -> None:
         """Open the session for a person who turns the debugger on; this is the control thread."""
@@ -299,7 +250,7 @@ class TCIKernel(Refusals):
         Who is told twice (jupyter_client sends SIGTERM when a shutdown takes its time) leaves once.
         """
         if self._leaving is None:
-            if not self.connection.interrupts_to_leave:
+            if not self.connection.runs_in_joined_session:
                 self.runner.cancel()
             self._leaving = asyncio.ensure_future(self.connection.let_go(how, timeout))
         await asyncio.shield(self._leaving)

@@ -70,7 +70,7 @@ class LazyConnection:
         """
         for pause in (0.0, _HANDOVER):
             await asyncio.sleep(pause)
-            if any(file.exists() for file in self._files):
+            if self._waits:
                 try:
                     await self.get().resume()
                 except Exception as error:  # noqa: BLE001  the first cell will say it
@@ -86,11 +86,17 @@ class LazyConnection:
             self._kernel.log.warning("The session could not be ended: %s", error)
 
     @property
-    def interrupts_to_leave(self) -> bool:
-        """Whether a cell that was begun on this side is to end in a session that stays."""
+    def runs_in_joined_session(self) -> bool:
+        """Whether a cell that was begun on this side runs in a session that outlives the kernel."""
         relay = self.relay
         begun = relay is not None and bool(relay.pending.begun)
         return begun and self.made is not None and not self.made.session.owned
+
+    @property
+    def _waits(self) -> bool:
+        """Whether a session was left that this process has not taken up (or left again)."""
+        taken = self.made is not None and self.made.relay is not None
+        return not taken and any(file.exists() for file in self._files)
 
     @property
     def _left_behind(self) -> bool:

@@ -257,12 +257,23 @@ def arguments(process: psutil.Process) -> list[str]:
         return []
 
 
-def test_the_kernels_side_imports_no_server() -> None:
-    """A kernel does not wait for the imports of the server that it starts."""
-    code = "import sys, tci_kernel.embedded; print(*sys.modules)"
+def imported_by(module: str) -> set[str]:
+    """Return all modules that a fresh Python has after it has imported one."""
+    code = f"import sys, {module}; print(*sys.modules)"
     listed = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
-    assert not {"tornado", "zmq", "jupyter_client", "tci_kernel.server"} & set(
-        listed.stdout.split()
-    )
+    return set(listed.stdout.split())
+
+
+def test_the_kernels_side_imports_no_server() -> None:
+    """A kernel does not wait for the imports of the server that it starts."""
+    unneeded = {"tornado", "zmq", "jupyter_client", "tci_kernel.server"}
+    assert not unneeded & imported_by("tci_kernel.embedded")
+
+
+def test_a_kernel_that_starts_imports_nothing_of_its_cells() -> None:
+    """What speaks to a service, and what a front end does not ask at once, comes later."""
+    unneeded = {"httpx", "pydantic", "stamina", "typer", "debugpy", "tci_kernel.connection"}
+    unneeded |= {"tci_kernel.relay", "tci_kernel.settings", "tci_kernel.magics"}
+    assert not unneeded & imported_by("tci_kernel.kernelapp")

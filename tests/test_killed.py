@@ -148,6 +148,36 @@ def test_an_agent_that_is_gone_is_booted_again(notebook: Notebook, server: Serve
     assert set(server.sessions()) == {session_id}
 
 
+def test_a_signal_during_a_restart_changes_nothing(
+    open_notebook: Callable[..., Notebook], server: Server
+) -> None:
+    """Jupyter sends SIGTERM to who takes its time: the session waits for the same kernel still."""
+    notebook = open_notebook(TCI_HANDOVER_TIMEOUT="0.05")
+    notebook.run("x = 1; open('kept', 'w').write('kept')")
+    sessions = set(server.sessions())
+    process = notebook.manager.provisioner.process
+    notebook.client.shutdown(restart=True)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(4) == 0
+    notebook.restart(now=True)
+    cell = notebook.run("open('kept').read(), 'x' in globals()")
+    assert (cell.result, cell.count) == ("('kept', False)", 1)
+    assert set(server.sessions()) == sessions
+
+
+def test_who_comes_second_to_a_session_takes_it_over(
+    open_notebook: Callable[..., Notebook], server: Server
+) -> None:
+    """The notebook that came first is told so; what it had defined is there for the second."""
+    session_id = server.run("1")["session_id"]
+    first, second = (open_notebook(TCI_SESSION_ID=session_id) for _ in "ab")
+    first.run("x = 1")
+    assert second.run("x").result == "1"
+    cell = first.run("x")
+    assert cell.error == "Superseded"
+    assert "variables and files are kept there" in cell.contents("error")[0]["evalue"]
+
+
 def test_a_shutdown_ends_the_first_cell_in_a_joined_session(
     open_notebook: Callable[..., Notebook], server: Server
 ) -> None:

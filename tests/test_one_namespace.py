@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -40,6 +40,18 @@ def by_http(shared_server: Server, session: str, joined: Notebook) -> Any:
 def test_variables_from_before_are_taken_along(joined: Notebook) -> None:
     """A session's variables are there when a notebook joins it."""
     assert joined.run("before").result == "'there before'"
+
+
+def test_variables_that_cannot_be_taken_along_are_named(
+    open_notebook: Callable[..., Notebook], server: Server
+) -> None:
+    """The first cell says which, once, and has the others."""
+    session = server.run("import threading; lock, number = threading.Lock(), 7")["session_id"]
+    notebook = open_notebook(TCI_SESSION_ID=session, TCI_TRANSPORT="live")
+    cell = notebook.run("number")
+    assert cell.result == "7"
+    assert "these variables of the session could not be taken along: lock." in cell.stderr
+    assert notebook.run("1").stderr == ""
 
 
 def test_a_name_set_by_http_is_there_in_the_notebook(joined: Notebook, by_http: Any) -> None:

@@ -135,6 +135,35 @@ def test_output_that_is_cut_makes_it_plain(
         notebook.close()
 
 
+@live_only
+@pytest.mark.parametrize("cut", [10_000, 100_000])
+def test_output_that_is_cut_comes_in_smaller_pieces(
+    server: Server, open_notebook: Callable[..., Notebook], cut: int
+) -> None:
+    """A service that returns little of stdout at once takes more requests, and loses nothing."""
+    with contextlib.closing(LimitedService(server, cut=cut)) as service:
+        notebook = open_notebook(TCI_BASE_URL=service.url, TCI_TRANSPORT="auto")
+        cell = notebook.run("import os; text = os.urandom(60_000).hex(); print(text); text")
+        assert cell.result == repr(cell.stdout.strip())
+        assert len(cell.stdout) == 120_001
+        assert status(notebook)["Transport"].strip() == "live"
+        notebook.close()
+
+
+@live_only
+def test_a_quick_cell_takes_one_request(
+    server: Server, open_notebook: Callable[..., Notebook]
+) -> None:
+    """One to send it, run it and hear all of it; behind the last a look at what may come late."""
+    notebook = open_notebook()
+    notebook.run("1")
+    [before] = server.sessions().values()
+    for _ in range(10):
+        notebook.run("1")
+    [after] = server.sessions().values()
+    assert 10 <= after["execute_count"] - before["execute_count"] <= 11
+
+
 def test_status_of_a_dead_service_is_quick(
     open_notebook: Callable[..., Notebook], make_server: Callable[..., Server]
 ) -> None:

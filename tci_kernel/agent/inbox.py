@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -65,7 +64,8 @@ class Inbox:
             asked = message.asked
             if asked is None or message.channel != "shell" or asked.passes:
                 due.append(message)
-                _note_sent(asked)
+                if asked is not None:
+                    asked.note_sent()
             elif asked.subshell in held or (asked.runs and self._waits(message, asked, blocked)):
                 held.add(asked.subshell)
                 kept.append(message)
@@ -73,7 +73,7 @@ class Inbox:
                 refused.append(asked)
             else:
                 due.append(message)
-                _note_sent(asked)
+                asked.note_sent()
                 if asked.blocks:
                     blocked.add(asked.subshell)
         self.waiting = kept
@@ -89,8 +89,3 @@ class Inbox:
         number, failed = self.failures.get(asked.subshell, (0, None))
         unknown = message.known is not None and message.known < number
         return failed if asked.runs and unknown else None
-
-
-def _note_sent(asked: Asked | None) -> None:
-    if asked is not None:
-        asked.sent_at = time.monotonic()

@@ -57,6 +57,10 @@ class Asked:
         """Whether it has gone to the child."""
         return self.sent_at > 0
 
+    def note_sent(self) -> None:
+        """Note that it has gone to the child."""
+        self.sent_at = self.sent_at or time.monotonic()
+
     @property
     def passes(self) -> bool:
         """Whether this goes by cells that wait, as a comm's message does."""
@@ -169,9 +173,8 @@ class Ledger:
 
     def mark_sent(self) -> None:
         """Note that all messages so far have reached the child."""
-        now = time.monotonic()
         for asked in self.asked.values():
-            asked.sent_at = asked.sent_at or now
+            asked.note_sent()
 
     def _by_parent(self, channel: str, parent: JSONObject) -> list[tuple[Key, Asked]]:
         """Return the request that a message answers; iopub tells its channel by its type only."""

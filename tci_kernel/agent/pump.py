@@ -55,7 +55,7 @@ class Pump(threading.Thread):
         self.ends_at: float | None = None
         self.exits = False
         self.orders: deque[Callable[[], None]] = deque()
-        self.interrupts: list[Frames] = []
+        self.interrupts: deque[Frames] = deque()
         self.bell, self.ear = socket.socketpair()
         self.bell.setblocking(False)
         self.ear.setblocking(False)
@@ -166,7 +166,7 @@ class Pump(threading.Thread):
             if running is not None and not self.conversation.ledger.is_busy:
                 return  # before that, a kernel ignores the signal
         while self.interrupts:
-            frames = self.interrupts.pop(0)
+            frames = self.interrupts.popleft()
             if running is not None and running.busy:
                 self._interrupt(frames[0])
             else:
