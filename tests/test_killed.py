@@ -156,7 +156,7 @@ def test_a_signal_during_a_restart_changes_nothing(
     notebook.run("x = 1; open('kept', 'w').write('kept')")
     sessions = set(server.sessions())
     process = notebook.manager.provisioner.process
-    notebook.client.shutdown(restart=True)
+    notebook.wait_for(notebook.client.shutdown(restart=True), "status")  # it has begun
     process.send_signal(signal.SIGTERM)
     assert process.wait(4) == 0
     notebook.restart(now=True)
