@@ -127,7 +127,7 @@ class Connection:
         fresh = True
         if self.relay is not None and self.relay.open:
             with contextlib.suppress(TCIError, asyncio.TimeoutError):
-                await asyncio.wait_for(self.relay.restart(), timeout)
+                await asyncio.wait_for(self.relay.leave_fresh(), timeout)
                 fresh = False
         self.session.remember(fresh=fresh, execution_count=0)
 

@@ -90,6 +90,11 @@ class Relay:
         """Replace the child by a fresh one."""
         await self._live.restart()
 
+    async def leave_fresh(self) -> None:
+        """Replace the child by one for the next kernel process, which gets nothing of this one."""
+        self._live.stop()
+        await self._live.restart()
+
     def stop(self) -> None:
         """Let the child go, whose session the kernel has left."""
         self._open = False

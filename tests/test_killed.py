@@ -156,12 +156,15 @@ def test_a_signal_during_a_restart_changes_nothing(
     notebook.run("x = 1; open('kept', 'w').write('kept')")
     sessions = set(server.sessions())
     process = notebook.manager.provisioner.process
-    notebook.wait_for(notebook.client.shutdown(restart=True), "status")  # it has begun
+    cell = notebook.send("%tci status\nimport time; print('begun'); time.sleep(60)")
+    notebook.wait_for(cell, "stream")
+    notebook.client.shutdown(restart=True)
+    assert notebook.finish(cell).error == "KeyboardInterrupt"  # the restart has begun
     process.send_signal(signal.SIGTERM)
     assert process.wait(4) == 0
     notebook.restart(now=True)
-    cell = notebook.run("open('kept').read(), 'x' in globals()")
-    assert (cell.result, cell.count) == ("('kept', False)", 1)
+    after = notebook.run("open('kept').read(), 'x' in globals()")
+    assert (after.result, after.count) == ("('kept', False)", 1)
     assert set(server.sessions()) == sessions
 
 

@@ -48,6 +48,24 @@ def test_restart_keeps_the_session_and_empties_the_namespace(
     assert notebook.run("In[1][:4]").result == "'open'"
 
 
+@live_only
+def test_a_restarted_kernel_gets_nothing_of_what_was_under_way(
+    open_notebook: Callable[..., Notebook],
+) -> None:
+    """A restart in the first cell begins at 1 again; a cell behind the restart never runs."""
+    notebook = open_notebook()
+    first = notebook.send("print('begun'); import time; time.sleep(60)")
+    notebook.wait_for(first, "stream")
+    process = notebook.manager.provisioner.process
+    notebook.client.shutdown(restart=True)
+    assert notebook.finish(first).error == "KeyboardInterrupt"
+    notebook.send("open('ran', 'w').close()")
+    assert process.wait(10) == 0
+    notebook.restart(now=True)
+    cell = notebook.run("import os; os.path.exists('ran')")
+    assert (cell.count, cell.result) == (1, "False")
+
+
 def test_a_killed_kernel_finds_its_session_again(notebook: Notebook, server: Server) -> None:
     """A kernel that died and was started again has session, variables and count."""
     before = set(server.sessions())

@@ -129,8 +129,9 @@ class LiveTransport:
         return hello
 
     def stop(self) -> None:
-        """Make no more exchanges."""
+        """Pump no more, and hand nothing on that the agent has not accepted."""
         self._stopped = True
+        self._outgoing.clear()
         if self._pumping is not None:
             self._pumping.cancel()
 
@@ -168,6 +169,8 @@ class LiveTransport:
 
         One of the relay's `own` runs whatever has failed meanwhile.
         """
+        if self._stopped:
+            return
         self._number += 1
         heard = None if own else self._session.acknowledged
         self._outgoing.append(Message(self._number, channel, frames, heard))
