@@ -53,6 +53,14 @@ def test_a_killed_python_leaves_the_session(notebook: Notebook, server: Server) 
     assert set(server.sessions()) == sessions
 
 
+def test_a_cell_that_python_dies_of_at_once_counts(notebook: Notebook) -> None:
+    """Also a cell of which the child has said nothing has a number of its own."""
+    notebook.run("import os; get_ipython().kernel._publish_execute_input = lambda *_: os._exit(1)")
+    cell = notebook.run("'dies'")
+    assert (cell.error, cell.count) == ("DeadKernelError", 2)
+    assert notebook.run("'lives'").count == 3
+
+
 def test_a_killed_kernel_finds_the_cell_that_runs(notebook: Notebook) -> None:
     """After SIGKILL of the local kernel the next delivers what the cell says, each line once."""
     notebook.run("import os, time; x = os.getpid()")

@@ -43,6 +43,7 @@ class Asked:
     ) -> None:
         self.channel = channel
         self.silent = bool(content.get("silent"))
+        self.counts = not self.silent and bool(content.get("store_history", True))
         self.stops_others = not self.silent and bool(content.get("stop_on_error", True))
         self.subshell: str | None = header.get("subshell_id")
         self.msg_type: str = header.get("msg_type", "")
@@ -238,7 +239,9 @@ class Ledger:
 
     def close(self, text: str, *, all_aborted: bool) -> list[tuple[str, Frames]]:
         """End what a child that is gone was asked: the cell that ran fails, others are aborted."""
-        dying = self.dying()
+        dying = None if all_aborted else self.dying()
+        if dying is not None and dying.counts and not dying.begun:
+            self.next_count += 1  # its execute_input was lost with the child
         gone = [asked for asked in self.asked.values() if asked.sent]
         self.asked = {key: asked for key, asked in self.asked.items() if not asked.sent}
         self.comms.clear()
