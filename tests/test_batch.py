@@ -87,6 +87,33 @@ def test_a_time_limit_that_ends_the_run_leaves_nothing(server: Server) -> None:
     wait_until(lambda: server.sessions().keys() == before)
 
 
+@pytest.mark.slow
+def test_a_time_limit_of_nbconvert_interrupts_a_cell(tmp_path: Path) -> None:
+    """With its own flags too, the next cell runs in the same session."""
+    nbformat.write(notebook_of("x = 'kept'", SLEEP, "print(x)"), tmp_path / "notebook.ipynb")
+    options = ["--to=notebook", "--execute", "--allow-errors", "--output=done.ipynb"]
+    limits = ["timeout=10", "interrupt_on_timeout=True"]
+    options += [f"--ExecutePreprocessor.{limit}" for limit in limits]
+    done = run("jupyter-nbconvert", *options, "notebook.ipynb", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    _, interrupted, after = printed(tmp_path / "done.ipynb")
+    assert interrupted.startswith("0\n1\n")
+    assert interrupted.endswith("KeyboardInterrupt")
+    assert after == "kept\n"
+
+
+@pytest.mark.slow
+def test_a_time_limit_of_jupyter_execute_ends_the_code(server: Server, tmp_path: Path) -> None:
+    """It says which cell took too long, does not end with 0, and leaves no session."""
+    before = server.sessions().keys()
+    nbformat.write(notebook_of("x = 1", SLEEP), tmp_path / "notebook.ipynb")
+    done = run("jupyter-execute", "--timeout=10", "notebook.ipynb", folder=tmp_path)
+    assert done.returncode != 0
+    assert "CellTimeoutError" in done.stderr
+    assert "for second in range(60)" in done.stderr
+    wait_until(lambda: server.sessions().keys() == before)
+
+
 def test_papermill_saves_what_a_cell_prints_while_it_runs(tmp_path: Path) -> None:
     """A parameter is injected, the notebook on disk grows with its cell, the bar fills."""
     gate, done = tmp_path / "gate", tmp_path / "done.ipynb"

@@ -211,7 +211,9 @@ def test_a_cell_that_the_child_has_not_begun_is_interrupted(live: Notebook) -> N
     """One that waits for Python to start again ends as soon as it has begun."""
     assert live.run("import os; os._exit(1)").error == "DeadKernelError"
     cell = live.send("import time; time.sleep(60)")
-    live.wait_for(cell, "status")  # the kernel has it; an interrupt goes another way, and is quicker
+    live.wait_for(
+        cell, "status"
+    )  # the kernel has it; an interrupt goes another way, and is quicker
     live.manager.interrupt_kernel()
     assert live.finish(cell, deadline=20).error == "KeyboardInterrupt"
     assert live.run("6 * 7").result == "42"

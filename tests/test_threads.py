@@ -31,6 +31,13 @@ SPEAKS = {
         "code = 'import time; time.sleep(0.6); print(\"spoken\")'\n"
         "process = subprocess.Popen([sys.executable, '-c', code])"
     ),
+    "process of a process": "import os; os.system('(sleep 0.6; echo spoken) &')",
+    "timer of the loop": (
+        "import asyncio\nasyncio.get_running_loop().call_later(0.6, print, 'spoken');"
+    ),
+    "timer of tornado": (
+        "from tornado.ioloop import IOLoop\nIOLoop.current().call_later(0.6, print, 'spoken');"
+    ),
     "task": (
         "import asyncio\n"
         "async def speak(): await asyncio.sleep(0.6); print('spoken')\n"
@@ -47,6 +54,17 @@ def test_what_outlives_its_cell_is_heard(live: Notebook, what: str) -> None:
     ended = time.monotonic()
     assert live.wait_for(request, "stream")["content"]["text"] == "spoken\n"
     assert time.monotonic() - ended < LATE
+
+
+def test_an_alarm_is_heard(live: Notebook) -> None:
+    """What the handler of a signal prints comes too: as in a stock kernel, under no parent."""
+    live.run(
+        "import signal\n"
+        "signal.signal(signal.SIGALRM, lambda *_: print('spoken'))\n"
+        "signal.setitimer(signal.ITIMER_REAL, 0.6);"
+    )
+    message = live.client.get_iopub_msg(timeout=LATE)
+    assert (message["content"]["text"], message["parent_header"]) == ("spoken\n", {})
 
 
 def test_a_thread_that_goes_on_is_heard_line_by_line(live: Notebook) -> None:

@@ -8,7 +8,8 @@ the relay is written down in `transport/frames.py`. From the inside out:
     ledger        what the child was asked and has not finished
     inbox         what waits for the child, and the cells that a failure stops
     conversation  all three, under one lock
-    process       one child ipykernel: its process, its sockets (child: what runs in it)
+    process       one child ipykernel: its process, its sockets
+                  (in it run mend, speakers and child: what can speak, and what starts it)
     pump          the one thread that owns the sockets, sends, and watches the child
     shell         the session's own IPython, kept free of requests
     foreign       what other clients of the session send, run in the child

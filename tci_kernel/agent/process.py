@@ -31,14 +31,15 @@ CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
 #: Bytes of a folder's path that leave room for a socket's name: the whole may have 107.
 LONGEST_FOLDER = 90
 
-#: Runs in the child: takes its source and options from the link that it inherits. As the stock
+#: Runs in the child: takes its sources and options from the link that it inherits. As the stock
 #: launcher does, it first drops the working directory, whose files may be named as modules are;
 #: ipykernel puts it behind the standard library.
 LAUNCH = (
     "import sys; sys.path[0] or sys.path.pop(0); import json, socket; "
     "link = socket.socket(fileno=int(sys.argv.pop(1))); "
-    "source, options = json.loads(link.makefile().readline()); "
-    "exec(compile(source, '<tci child>', 'exec')); main(link, options)"
+    "sources, options = json.loads(link.makefile().readline())\n"
+    "for name, source in sources: exec(compile(source, f'<tci {name}>', 'exec'))\n"
+    "main(link, options)"
 )
 
 

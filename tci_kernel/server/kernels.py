@@ -15,7 +15,7 @@ from pydantic_core import from_json
 
 from tci_kernel.server.cells import Cell
 from tci_kernel.server.storage import remove
-from tci_kernel.transport.requests import child_source
+from tci_kernel.transport.requests import mend_source
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -48,7 +48,7 @@ PREPARE = f"""
 (lambda iopub: iopub.schedule(lambda: setattr(iopub.socket, 'sndhwm', 0)))(
     get_ipython().kernel.iopub_thread
 )
-(lambda scope: exec({child_source()!r}, scope) or scope["mend"])({{}})(get_ipython().kernel)
+(lambda scope: exec({mend_source()!r}, scope) or scope["mend"])({{}})(get_ipython().kernel)
 """
 
 T = TypeVar("T")

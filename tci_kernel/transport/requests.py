@@ -35,6 +35,9 @@ _MODULES = (
     *("pump", "variables", "shell", "foreign", "front", "entry"),
 )
 
+#: What runs in the child, in this order.
+_CHILD = ("mend", "speakers", "child")
+
 #: Runs in the session with `name`, `packed`, `nonce` and `argument` as its only globals. A
 #: module is there when it is whole, `entry` last: an interrupt may come at any moment.
 _LOADER = """
@@ -204,12 +207,13 @@ def _text(data: bytes) -> str:
 @cache
 def _sources() -> dict[str, str]:
     folder = resources.files("tci_kernel.agent")
-    return {name: folder.joinpath(f"{name}.py").read_text("utf-8") for name in (*_MODULES, "child")}
+    names = (*_MODULES, *_CHILD)
+    return {name: folder.joinpath(f"{name}.py").read_text("utf-8") for name in names}
 
 
-def child_source() -> str:
-    """Return the module that runs in a child ipykernel."""
-    return _sources()["child"]
+def mend_source() -> str:
+    """Return the module that mends a stock kernel."""
+    return _sources()["mend"]
 
 
 @cache
@@ -221,7 +225,8 @@ def agent_version() -> str:
 @cache
 def _packed_modules() -> str:
     """Return the agent as the loader takes it: names and sources, each after what it imports."""
-    shipped = f"VERSION = {agent_version()!r}\nCHILD = {child_source()!r}\n"
+    child = [(name, _sources()[name]) for name in _CHILD]
+    shipped = f"VERSION = {agent_version()!r}\nCHILD = {child!r}\n"
     modules = [(f"{NAME}.shipped", shipped)]
     modules += [(f"{NAME}.{name}", _sources()[name]) for name in _MODULES[1:]]
     return _text(json.dumps([(NAME, _sources()["__init__"]), *modules]).encode())
