@@ -84,6 +84,22 @@ def test_an_image_is_not_encoded_twice() -> None:
     assert image not in Batch(1, bytes_too, text=True).piece(NONCE, 0, 2**16)
 
 
+@pytest.mark.parametrize(
+    ("text", "near", "far"),
+    [
+        ("a line of a log\n" * 2**15, "zlib", "zlib"),
+        ("a line of a log\n" * 2**7, "text", "zlib"),
+        (base64.b64encode(os.urandom(2**19)).decode(), "text", "text"),
+    ],
+    ids=["a long log", "a short log", "an image"],
+)
+def test_what_stays_near_is_compressed_if_that_is_quicker(text: str, near: str, far: str) -> None:
+    """Over a network all that shrinks is compressed; on one machine long text that shrinks much."""
+    packed = pack(HEAD, [(1, "iopub", wire("stream", text=text))])
+    encodings = [Batch(1, packed, compress=c, text=True).encoding for c in (False, True)]
+    assert encodings == [near, far]
+
+
 def test_a_message_is_read_lazily_and_typed() -> None:
     """A message gives its parts as JSON objects and its buffers as bytes."""
     frame = decode(pack(HEAD, [(1, "iopub", [*wire("stream", name="stdout", text="é"), b"\xff"])]))

@@ -25,7 +25,7 @@ def warm(make_server: Callable[..., Server]) -> Server:
 
 def children(server: Server) -> set[int]:
     """Return the ids of the children's processes."""
-    return {p.pid for p in server.children() if "<tci child>" in " ".join(command(p))}
+    return {p.pid for p in server.children() if "main(link, options)" in " ".join(command(p))}
 
 
 def command(process: psutil.Process) -> list[str]:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 #: Longest wait for company of news that alone is not worth a frame. Seconds.
 COMPANY = 0.05
 
+#: Longest wait for the output that a cell has left behind when it has its reply. Seconds.
+ENDING = 0.05
+
 
 class Conversation:
     """What is shared by the pump and the session's main thread; `lock` guards all of it."""
@@ -132,9 +135,11 @@ class Conversation:
                 deadline = min(deadline, time.monotonic() + COMPANY)
             if not self._sleep(deadline):
                 return
-        deadline = time.monotonic() + gather
-        while self.ledger.asked and self.urgent <= self.acknowledged and self._sleep(deadline):
-            pass
+        news = time.monotonic()
+        while self.ledger.asked and self.urgent <= self.acknowledged:
+            patience = max(gather, ENDING) if self.ledger.is_ending else gather
+            if not self._sleep(news + patience):
+                return
 
     def _sleep(self, deadline: float) -> bool:
         left = deadline - time.monotonic()

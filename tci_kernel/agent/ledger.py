@@ -224,6 +224,11 @@ class Ledger:
         """Whether the child is at work on something that it was asked on shell."""
         return any(a.busy and not a.idle for a in self.asked.values() if a.channel == "shell")
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether a cell has its reply, and only what it has printed last is to come."""
+        return any(a.runs and a.replied and not a.idle for a in self.asked.values())
+
     def running(self) -> Asked | None:
         """Return the cell that the child runs, or is to run next."""
         runs = [asked for asked in self.asked.values() if asked.sent and asked.runs]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .wire import Frames
 
 #: Bytes of messages in one frame, unless one message alone is longer.
-BATCH = 8 * 2**20
+BATCH = 16 * 2**20
 
 #: When so many messages wait, stream text joins the message before it, up to so many bytes: a front
 #: end would otherwise be busy with a cell that prints for ever long after its interrupt.

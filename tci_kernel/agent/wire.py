@@ -26,6 +26,12 @@ ENTRY = f"{NAME}.entry"
 CELLS = "/tmp/ipykernel_tci/"  # noqa: S108  nothing is written there
 
 
+#: Compression pays for frames of more bytes than this that shrink to less than this share: over a
+#: network; and on the same machine, where it takes longer than a copy, but less than many copies.
+WORTH_IT_FAR = 2**10, 0.5
+WORTH_IT_HERE = 2**18, 0.25
+
+
 def loads(data: bytes) -> Any:
     """Parse JSON as Jupyter packs it: a name that is no UTF-8 travels as the bytes that it has."""
     return json.loads(data.decode("utf-8", "replace"))
@@ -68,7 +74,7 @@ class Batch:
     ) -> None:
         self.number = number
         self.data = packed
-        if compress and _shrinks(packed):
+        if _shrinks(packed, *(WORTH_IT_FAR if compress else WORTH_IT_HERE)):
             self.encoding = "zlib"
             self.data = zlib.compress(packed, 1)
         elif text and packed.isascii():
@@ -89,7 +95,7 @@ class Batch:
         return f"<tci 1 {nonce} {position} {self.encoding} {printed.decode()}>"
 
 
-def _shrinks(packed: bytes) -> bool:
+def _shrinks(packed: bytes, smallest: int, share: float) -> bool:
     """Tell whether compression pays, by the beginning."""
     sample = packed[: 2**16]
-    return len(packed) > 2**10 and len(zlib.compress(sample, 1)) < len(sample) * 0.5
+    return len(packed) > smallest and len(zlib.compress(sample, 1)) < len(sample) * share

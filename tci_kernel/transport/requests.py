@@ -57,7 +57,8 @@ class Form:
     """How the answer to a request is printed: in pieces of at most `limit` bytes.
 
     `text` allows text that is not in base64, which a service may not return as it was printed;
-    `compress` asks for what pays for a network, but takes longer than a copy on the same machine.
+    `compress` asks for it wherever it pays over a network; else only where it is quicker than the
+    copies that are made on the same machine.
     """
 
     limit: int = LIMIT
