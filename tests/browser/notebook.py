@@ -99,3 +99,12 @@ class Notebook:
     def is_idle(self) -> None:
         """Wait until the kernel is connected, and nothing runs."""
         expect(self.page.locator(_IDLE)).not_to_have_count(0)
+
+    def watch_kernel(self) -> Locator:
+        """Open a console on the notebook's kernel that shows what all of its clients run."""
+        self.cell(0).place.click(button="right")
+        self.page.get_by_text("New Console for Notebook", exact=True).click()
+        console = self.page.locator(".jp-CodeConsole")
+        console.click(button="right")
+        self.page.get_by_text("Show All Kernel Activity", exact=True).click()
+        return console

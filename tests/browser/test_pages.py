@@ -42,3 +42,20 @@ def test_two_tabs_share_a_kernel(open_notebook: Callable[..., Notebook], kernel:
         expect(place.outputs.locator(".widget-readout")).to_have_text("4")
     first.page.bring_to_front()
     first.run("slider.value").shows("4")
+
+
+def test_two_tabs_see_the_output_of_every_cell(
+    open_notebook: Callable[..., Notebook], kernel: str
+) -> None:
+    """A console of the other tab, told to show all of its kernel's activity, shows it as it comes."""
+    first = open_notebook(f"watched-{kernel}", kernel)
+    second = open_notebook(f"watched-{kernel}", kernel)
+    console = second.watch_kernel()
+    first.page.bring_to_front()
+    cell = first.send("print('begun', flush=True); print('heard', input('Go on? '))")
+    cell.shows("begun")
+    expect(console).to_contain_text("begun")
+    cell.answer("yes")
+    cell.is_done().shows("heard yes")
+    expect(console).to_contain_text("heard yes")
+    second.page.bring_to_front()
