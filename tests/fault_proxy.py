@@ -27,6 +27,8 @@ QUICK = (
     "reset_after",
     "failed_before",
     "failed_after",
+    "page_before",
+    "page_after",
     "cut_body",
     "cut_frame",
     "rate_limited",
@@ -42,7 +44,8 @@ class FaultProxy:
     """Forwards to `upstream`; a share of `rate` of all requests is faulted, at random by `seed`.
 
     `counts` tells how many requests met with which kind, those without a fault as `none`.
-    `coming` are faults that the next requests meet with in any case.
+    `coming` are faults that the next requests meet with in any case. The way there and back takes
+    `round_trip` seconds.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class FaultProxy:
         parts = urlsplit(upstream)
         self.upstream = parts.hostname or "", parts.port or 0
         self.rate = rate
+        self.round_trip = 0.0
         self.kinds = kinds
         self.counts: Counter[str] = Counter()
         self.random = random.Random(seed)
@@ -134,6 +138,7 @@ class FaultProxy:
         try:
             while (request := await read_message(reader)) is not None:
                 await self.open_road()
+                await asyncio.sleep(self.round_trip)
                 await Exchange(self, request, reader, writer).run(self._fault(request))
         except (OSError, asyncio.IncompleteReadError):
             pass
@@ -214,6 +219,15 @@ class Exchange:
         """Answer as a proxy that lost its server; the request has run."""
         await self.forwarded()
         await self.answer(response(self.proxy.random.choice((500, 504)), _PAGE))
+
+    async def page_before(self) -> None:
+        """Answer as a network that wants a login first: with a page, and that all is well."""
+        await self.answer(response(200, _PAGE, "Content-Type: text/html"))
+
+    async def page_after(self) -> None:
+        """Answer so although the request has run."""
+        await self.forwarded()
+        await self.page_before()
 
     async def cut_body(self) -> None:
         """Close the connection in the middle of the answer's body."""

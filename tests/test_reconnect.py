@@ -1,4 +1,4 @@
-"""A network that is gone for a while, and one that does not come back."""
+"""A network that is far away, gone for a while, or does not come back."""
 
 from __future__ import annotations
 
@@ -71,6 +71,17 @@ def test_a_cell_prints_on_while_the_network_is_gone(
     assert cell.stderr.count(AGAIN) == 1
     assert TRYING not in cell.stderr
     assert cell.status == "ok"
+
+
+def test_an_interrupt_reaches_what_is_far_away(notebook: Notebook, proxy: FaultProxy) -> None:
+    """Within a second of a round trip it ends a cell, whatever the agent waits for just then."""
+    proxy.round_trip = 0.15
+    for _ in range(3):
+        request = begin(notebook, "time.sleep(60)")
+        sent = time.monotonic()
+        by_message(notebook)
+        assert notebook.finish(request).error == "KeyboardInterrupt"
+        assert time.monotonic() - sent < 1 + proxy.round_trip
 
 
 def test_an_interrupt_waits_for_the_network(notebook: Notebook, proxy: FaultProxy) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 #: Longest wait for company of news that alone is not worth a frame. Seconds.
 COMPANY = 0.05
 
-#: Longest wait for the output that a cell has left behind when it has its reply. Seconds.
+#: Longest wait for the end of a cell that is all but there. Seconds.
 ENDING = 0.05
 
 

@@ -24,7 +24,10 @@ LARGEST = 200 * 2**20
 #: Seconds behind its idle after which a request has no reply.
 REPLY_GRACE = 1.0
 
-#: What a cell's is then: ipykernel has failed in what it does around the user's code.
+#: Seconds within which an interrupt usually ends a cell.
+INTERRUPT_GRACE = 0.1
+
+#: What a cell's reply is then: ipykernel has failed in what it does around the user's code.
 NO_REPLY = {
     "status": "error",
     "ename": "KernelError",
@@ -51,7 +54,7 @@ class Asked:
         self.runs = self.msg_type == "execute_request"
         self.replied = not self.msg_type.endswith("_request")
         self.busy = self.begun = self.idle = False
-        self.sent_at = self.idle_since = 0.0
+        self.sent_at = self.idle_since = self.interrupted_at = 0.0
 
     @property
     def sent(self) -> bool:
@@ -226,8 +229,10 @@ class Ledger:
 
     @property
     def is_ending(self) -> bool:
-        """Whether a cell has its reply, and only what it has printed last is to come."""
-        return any(a.runs and a.replied and not a.idle for a in self.asked.values())
+        """Whether a cell is all but idle: it has its reply, or has just been interrupted."""
+        since = time.monotonic() - INTERRUPT_GRACE
+        cells = [asked for asked in self.asked.values() if asked.runs and not asked.idle]
+        return any(cell.replied or cell.interrupted_at > since for cell in cells)
 
     def running(self) -> Asked | None:
         """Return the cell that the child runs, or is to run next."""

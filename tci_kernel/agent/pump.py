@@ -168,6 +168,7 @@ class Pump(threading.Thread):
         while self.interrupts:
             frames = self.interrupts.popleft()
             if running is not None and running.busy:
+                running.interrupted_at = time.monotonic()
                 self._interrupt(frames[0])
             else:
                 self.process.send("control", frames)

@@ -43,8 +43,11 @@ if TYPE_CHECKING:
     from tci_kernel.transport.frames import Frame
     from tci_kernel.transport.requests import Call, Request
 
-#: Bounds of the wait for news in one exchange, in seconds: what a front end sends waits behind it.
-_SHORTEST_HOLD, _LONGEST_HOLD = 0.2, 1.0
+#: Shortest wait for news in one exchange, in seconds; what a front end sends waits behind it.
+_SHORTEST_HOLD = 0.2
+#: The wait and a round trip are together no longer than this (seconds): an interrupt, which comes
+#: behind them and makes a round trip of its own, is to take a second more than that at most.
+_REACH = 0.8
 #: How often the hold goes into the time that a request travels.
 _HOLD_PER_TRIP = 5.0
 #: What is printed in so many characters travels as quickly as nothing.
@@ -87,7 +90,7 @@ class Line:
         self._notify = notify
         self._limit, self._largest_limit = LIMIT, _LARGEST_LIMIT
         self._text = True  # until a piece comes damaged
-        self._trip = _LONGEST_HOLD
+        self._trip = _REACH
         self._patient_until = 0.0
         self._late = 0
 
@@ -96,7 +99,7 @@ class Line:
         """How long the agent should wait for news, in seconds."""
         if time.monotonic() < self._patient_until:
             return _PATIENT_HOLD
-        return min(_LONGEST_HOLD, max(_SHORTEST_HOLD, _HOLD_PER_TRIP * self._trip))
+        return max(_SHORTEST_HOLD, min(_HOLD_PER_TRIP * self._trip, _REACH - self._trip))
 
     @property
     def _form(self) -> Form:

@@ -47,7 +47,7 @@ def test_two_tabs_share_a_kernel(open_notebook: Callable[..., Notebook], kernel:
 def test_two_tabs_see_the_output_of_every_cell(
     open_notebook: Callable[..., Notebook], kernel: str
 ) -> None:
-    """A console of the other tab, told to show all of its kernel's activity, shows it as it comes."""
+    """A console of the other tab, told to show all that its kernel does, shows it as it comes."""
     first = open_notebook(f"watched-{kernel}", kernel)
     second = open_notebook(f"watched-{kernel}", kernel)
     console = second.watch_kernel()
