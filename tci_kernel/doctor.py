@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from tci_kernel import probes, settings
 from tci_kernel.client import TCIClient
-from tci_kernel.errors import LiveRefused, SessionExpired, TCIError, Unauthorized
+from tci_kernel.errors import InvalidResponse, LiveRefused, SessionExpired, TCIError, Unauthorized
 from tci_kernel.magics.tables import printable, size
 from tci_kernel.session import PRICE, Session
 from tci_kernel.state import StateFile
@@ -204,6 +204,10 @@ async def _transport(session: Session) -> Finding:
         )
         verdict: Literal["Fail", "Note"] = "Fail" if wanted == "live" else "Note"
         return Finding(verdict, "Transport", _with_setting(says, wanted))
+    except InvalidResponse as error:
+        if wanted != "plain":
+            raise
+        return Finding("Note", "Transport", f"plain is set. Live would not do: {error}")
     says = (
         f"auto picks live: a child with Python {trial.hello.python} was started, and its first "
         f"cell ended, in {trial.seconds:.1f} s."

@@ -156,13 +156,21 @@ async def whole_output(session: Session) -> int:
 
 async def overlap(session: Session) -> Literal["overlap", "queue", "refused"]:
     """Return what becomes of two requests that are sent to the session at once."""
+    one, other = await asyncio.gather(_moment(session), _moment(session))
+    if one is None or other is None:
+        return "refused"
+    return "overlap" if one[0] < other[1] and other[0] < one[1] else "queue"
+
+
+async def _moment(session: Session) -> list[float] | None:
+    """Return begin and end of a moment of work in the session, None if that was refused."""
     try:
-        one, other = await asyncio.gather(_beside(session, _MOMENT), _beside(session, _MOMENT))
+        moment: list[float] = await _beside(session, _MOMENT)
     except SessionExpired:
         raise
     except TCIError:
-        return "refused"
-    return "overlap" if one[0] < other[1] and other[0] < one[1] else "queue"
+        return None
+    return moment
 
 
 async def pip(session: Session) -> str:
@@ -202,8 +210,10 @@ async def live(session: Session) -> Trial:
             await transport.end()
     ours = [m for m in said if m.parent_header.get("session") == "doctor"]
     printed = "".join(str(m.content.get("text")) for m in ours if m.msg_type == "stream")
-    if printed != "42\n":
-        raise InvalidResponse(f"print(6 * 7) gave {printed!r} over live transport.")
+    failed = [str(m.content.get("evalue")) for m in ours if m.msg_type == "error"]
+    if failed or printed != "42\n":
+        given = failed[0] if failed else f"It gave {printed!r}."
+        raise InvalidResponse(f"print(6 * 7) failed over live transport. {given}")
     return Trial(hello, notice, time.monotonic() - begin)
 
 

@@ -110,6 +110,30 @@ class LimitedService(ScriptedService):
         return answer
 
 
+class UnorderlyService(LimitedService):
+    """A real server beside whose busy session a second request is `refused`, or runs at once."""
+
+    def __init__(self, server: Server, *, refuses: bool) -> None:
+        super().__init__(server)
+        self._refuses = refuses
+        self._turn = threading.Lock()
+
+    def reply_to(self, method: str, path: str, body: bytes) -> Reply:
+        """Return the real server's answer, if it does not run other code just then."""
+        if method == "GET":
+            return super().reply_to(method, path, body)
+        mine = self._turn.acquire(blocking=False)
+        try:
+            if not mine and self._refuses:
+                return Reply(409, {"errors": ["the session is busy"], "data": None})
+            if not mine:  # what only another session can do here
+                body = json.dumps({**json.loads(body), "session_id": None}).encode()
+            return super().reply_to(method, path, body)
+        finally:
+            if mine:
+                self._turn.release()
+
+
 @contextlib.contextmanager
 def serving(*replies: Reply) -> Iterator[ScriptedService]:
     """Run a service with these replies."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Server
-from scripted_service import LimitedService, Reply, serving, success
+from scripted_service import LimitedService, Reply, UnorderlyService, serving, success
 from test_cli import KEY, _run
 
 #: Run in each session, these take away what live transport needs.
@@ -25,6 +25,15 @@ NO_PROCESSES = (
     "import subprocess\n"
     "def refuse(*a, **k): raise PermissionError('no processes here')\n"
     "subprocess.Popen = refuse"
+)
+
+ENDS_CHILDREN = (
+    "import os, signal\n"
+    "def end(*_):\n"
+    "    for task in os.listdir('/proc/self/task'):\n"
+    "        for pid in open(f'/proc/self/task/{task}/children').read().split():\n"
+    "            os.kill(int(pid), signal.SIGKILL)\n"
+    "get_ipython().events.register('post_run_cell', end)"
 )
 
 
@@ -128,6 +137,33 @@ def test_a_session_without_processes_is_plain(limited: Callable[..., dict[str, s
     assert "No child process can be started" in found["Processes"][1]
     assert "auto picks plain" in found["Transport"][1]
     assert found["Packages"][0] == "Note"
+    assert code == 0
+
+
+def test_a_session_that_ends_processes_is_named(limited: Callable[..., dict[str, str]]) -> None:
+    """Where no child outlives its request, that is wrong until the transport is set to plain."""
+    service = limited(ENDS_CHILDREN)
+    code, found = findings(**service)
+    assert "does not live on between requests" in found["Processes"][1]
+    assert "TCI_TRANSPORT=plain" in found["Processes"][1]
+    assert "SIGKILL" in found["Transport"][1]
+    assert code == 1
+    code, found = findings(TCI_TRANSPORT="plain", **service)
+    assert "plain is set" in found["Transport"][1]
+    assert code == 0
+
+
+@pytest.mark.parametrize(
+    ("refuses", "says"),
+    [(False, "run at the same time"), (True, "A second request to a busy session is refused")],
+)
+def test_what_becomes_of_two_requests_at_once_is_told(
+    server: Server, refuses: bool, says: str
+) -> None:
+    """A service that does not queue them either runs both or refuses one."""
+    with contextlib.closing(UnorderlyService(server, refuses=refuses)) as service:
+        code, found = findings(TCI_BASE_URL=service.url, TCI_API_KEY=server.token)
+    assert says in found["Two at once"][1]
     assert code == 0
 
 

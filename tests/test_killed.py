@@ -53,6 +53,16 @@ def test_a_killed_python_leaves_the_session(notebook: Notebook, server: Server) 
     assert set(server.sessions()) == sessions
 
 
+@pytest.mark.slow
+def test_packages_outlive_a_crash_and_a_restart(notebook: Notebook) -> None:
+    """What a cell has installed is there in each Python that follows in the session."""
+    notebook.run("%pip install toolz", deadline=120)
+    assert notebook.run("import os; os._exit(1)").error == "DeadKernelError"
+    assert notebook.run("import toolz; toolz.__name__").result == "'toolz'"
+    notebook.restart()
+    assert notebook.run("import toolz; toolz.__name__").result == "'toolz'"
+
+
 def test_a_cell_that_python_dies_of_at_once_counts(notebook: Notebook) -> None:
     """Also a cell of which the child has said nothing has a number of its own."""
     notebook.run("import os; get_ipython().kernel._publish_execute_input = lambda *_: os._exit(1)")
