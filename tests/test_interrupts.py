@@ -219,6 +219,39 @@ def test_a_cell_that_the_child_has_not_begun_is_interrupted(live: Notebook) -> N
     assert live.run("6 * 7").result == "42"
 
 
+def test_an_interrupt_meets_what_was_sent_before_it(live: Notebook) -> None:
+    """One that comes while a question is answered leaves the cell behind it alone."""
+    for _ in range(20):
+        live.client.complete("pri", 3)
+        by_message(live)
+        assert live.run("'runs'").result == "'runs'"
+
+
+def test_a_cell_that_makes_a_session_is_interrupted_at_any_moment(live: Notebook) -> None:
+    """Once the kernel has it, no interrupt is lost, wherever the cell is on its way."""
+    for tenth in range(10):
+        live.run("%tci new")
+        cell = live.send("import time; time.sleep(60)")
+        live.wait_for(cell, "status")
+        live.silence(tenth * 0.05)
+        live.manager.interrupt_kernel()
+        assert live.finish(cell, deadline=20).error == "KeyboardInterrupt"
+
+
+def test_a_question_that_is_interrupted_is_answered(live: Notebook) -> None:
+    """Nobody waits for ever: the answer says that it was interrupted."""
+    live.run(
+        "class Slow:\n"
+        "    def __dir__(self):\n        import time; print('asked', flush=True); time.sleep(60)\n"
+        "slow = Slow()"
+    )
+    asked = live.client.complete("slow.", 5)
+    live.wait_for(asked, "stream")
+    by_message(live)
+    assert live.reply(asked)["content"]["status"] in {"ok", "error"}
+    assert live.run("6 * 7").result == "42"
+
+
 @pytest.mark.slow
 @live_only
 def test_code_that_cannot_be_interrupted_is_told(notebook: Notebook) -> None:

@@ -53,6 +53,29 @@ def test_a_killed_python_leaves_the_session(notebook: Notebook, server: Server) 
     assert set(server.sessions()) == sessions
 
 
+def test_a_death_is_told_in_the_cell_that_caused_it(notebook: Notebook) -> None:
+    """A cell that has its reply is not blamed, nor the one aborted that Python died of."""
+    notebook.run("import os; x = 1")
+    for _ in range(10):
+        cells = [
+            notebook.send(code, stop_on_error=False)
+            for code in ("import os; 'done'", "os._exit(1)", "'behind'")
+        ]
+        done, died, behind = map(notebook.finish, cells)
+        assert (done.status, done.error, done.result) == ("ok", None, "'done'")
+        assert died.error == "DeadKernelError"
+        assert behind.status in {"ok", "aborted"}
+
+
+def test_a_question_of_a_killed_kernel_does_not_wait_for_ever(notebook: Notebook) -> None:
+    """Nobody can answer any more what a kernel asked that was killed: its cell is interrupted."""
+    notebook.run("x = 1")
+    notebook.send("input('Name? ')")
+    notebook.client.get_stdin_msg(timeout=10)
+    notebook.restart(now=True)
+    assert notebook.run("x").result == "1"
+
+
 @pytest.mark.slow
 def test_packages_outlive_a_crash_and_a_restart(notebook: Notebook) -> None:
     """What a cell has installed is there in each Python that follows in the session."""

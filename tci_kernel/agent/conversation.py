@@ -36,6 +36,7 @@ class Conversation:
         self.former: set[str] = set()
         self.accepted = self.acknowledged = 0
         self.worthy = self.urgent = 0
+        self.asks = False
         self.speakers: JSONObject | None = None
         self.foreign: dict[str, deque[tuple[str, Frames]]] = {}
         self.lost: JSONObject | None = None
@@ -67,6 +68,8 @@ class Conversation:
     def ask(self, channel: str, frames: Frames, known: int | None = None) -> None:
         """Queue one message for the child."""
         self.untouched = False
+        if channel == "stdin":
+            self.asks = False
         self.inbox.add(Waiting(channel, frames, self.ledger.ask(channel, frames), known))
 
     def due(self) -> list[Waiting]:
@@ -98,6 +101,9 @@ class Conversation:
             self.worthy = self.outbox.last
         if msg_type == "input_request":
             self.urgent = self.outbox.last
+            self.asks = True
+        elif msg_type == "execute_reply":
+            self.asks = False
         if msg_type == "execute_input" and self.unsaid:
             text, self.unsaid = f"TCI: {self.unsaid}\n", ""
             self.hear(channel, answer(frames[1], "stream", {"name": "stderr", "text": text}))

@@ -89,8 +89,11 @@ class Front:
         op = head["op"]
         if op == "status":
             return {"result": self._status()}, []
+        is_new = head["relay"] != self.conversation.relay
         if not self.conversation.take_over(head["relay"]):
             return {"superseded": True}, []
+        if is_new and self.conversation.asks:
+            self.pump.order(self.pump.leave_question)
         if op in ("boot", "exchange", "fetch"):
             self.pump.ends_at, self.pump.exits = None, False
         if op == "boot":

@@ -28,7 +28,7 @@ class Waiting(NamedTuple):
 class Inbox:
     """The messages for the child, in their order.
 
-    A cell goes to the child when the one before it has succeeded. If that fails, those do not run
+    A cell goes to the child when the one before it has its reply. If that failed, those do not run
     that were sent before the failure was known, wherever they were on their way: in a kernel's own
     queue they would not either. Nothing but comms passes by a cell that waits.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import json
 import time
 import uuid
@@ -37,6 +38,10 @@ NO_REPLY = {
     "payload": [],
 }
 
+#: What a question's is, whose answer an interrupt has met; of other kinds nobody waits for one.
+NO_ANSWER = {"status": "error", "ename": "KernelError", "evalue": "Interrupted.", "traceback": []}
+QUESTIONS = ("complete", "inspect", "is_complete", "history", "comm_info", "kernel_info")
+
 
 class Asked:
     """A request that the child has not finished: with reply, where one is due, and idle."""
@@ -54,6 +59,7 @@ class Asked:
         self.runs = self.msg_type == "execute_request"
         self.replied = not self.msg_type.endswith("_request")
         self.busy = self.begun = self.idle = False
+        self.is_left = False  # by who asked: its failure is no concern of those who come
         self.sent_at = self.idle_since = self.interrupted_at = 0.0
 
     @property
@@ -71,10 +77,20 @@ class Asked:
         return not self.msg_type.endswith("_request")
 
     @property
+    def can_be_interrupted(self) -> bool:
+        """Whether a signal meets this: a kernel says busy before it heeds one, its input after."""
+        heeds = self.begun if self.runs and not self.silent else self.busy
+        here = self.channel == "shell" and self.subshell is None
+        return here and heeds and not (self.replied or self.idle)
+
+    @property
     def blocks(self) -> bool:
-        """Whether this is a cell at work, behind which others wait lest it fails."""
+        """Whether this is a cell at work, behind which others wait: it may fail, or end Python.
+
+        A silent one stops nobody, and what it dies of is told in the cell behind it.
+        """
         at_work = self.sent and self.runs and not self.replied
-        return at_work and self.channel == "shell" and self.stops_others
+        return at_work and self.channel == "shell" and not self.silent
 
     def obituary(self, text: str, count: int, *, aborted: bool) -> Iterator[tuple[str, Frames]]:
         """Yield the messages that end this request in the place of a child that is gone."""
@@ -86,6 +102,13 @@ class Asked:
             reply.update(execution_count=count, user_expressions={}, payload=[])
         # As in a kernel, a number would say that the cell has run.
         yield from self.answers({"status": "aborted"} if aborted else reply)
+
+    def unheard(self, count: int) -> Iterator[tuple[str, Frames]]:
+        """Yield the reply that the child has not given, if somebody waits for it."""
+        if self.runs:
+            yield from self.answers({**NO_REPLY, "execution_count": count})
+        elif self.msg_type[: -len("_request")] in QUESTIONS:
+            yield from self.answers(NO_ANSWER)
 
     def refusal(self, count: int) -> Iterator[tuple[str, Frames]]:
         """Yield all that is said of a cell that does not run because one before it failed."""
@@ -171,7 +194,7 @@ class Ledger:
     def failed(self, parent: JSONObject, frames: Frames) -> Asked | None:
         """Return the cell behind which others do not run, if this is its reply."""
         asked = self.asked.get(("shell", parent.get("msg_id", "")))
-        if asked is None or not asked.stops_others:
+        if asked is None or asked.is_left or not asked.stops_others:
             return None
         return asked if loads(frames[3]).get("status") == "error" else None
 
@@ -194,7 +217,7 @@ class Ledger:
             asked.idle_since = time.monotonic()
 
     def end_unanswered(self) -> list[tuple[str, Frames]]:
-        """Return the replies that cells lack whose idle has long been there.
+        """Return the replies that cells and questions lack whose idle has long been there.
 
         Questions of kinds that the child does not know are forgotten: an idle is all they get.
         """
@@ -207,8 +230,7 @@ class Ledger:
                 del self.asked[key]
             elif asked.idle and asked.idle_since < latest:
                 del self.asked[key]
-                reply = {**NO_REPLY, "execution_count": self.next_count - 1}
-                messages += asked.answers(reply) if asked.runs else ()
+                messages += asked.unheard(self.next_count - 1)
         return messages
 
     def _note_comm(self, msg_type: str, frames: Frames) -> None:
@@ -223,29 +245,28 @@ class Ledger:
         return any(asked.runs for asked in self.asked.values())
 
     @property
-    def is_busy(self) -> bool:
-        """Whether the child is at work on something that it was asked on shell."""
-        return any(a.busy and not a.idle for a in self.asked.values() if a.channel == "shell")
-
-    @property
     def is_ending(self) -> bool:
         """Whether a cell is all but idle: it has its reply, or has just been interrupted."""
         since = time.monotonic() - INTERRUPT_GRACE
         cells = [asked for asked in self.asked.values() if asked.runs and not asked.idle]
         return any(cell.replied or cell.interrupted_at > since for cell in cells)
 
-    def running(self) -> Asked | None:
-        """Return the cell that the child runs, or is to run next."""
-        runs = [asked for asked in self.asked.values() if asked.sent and asked.runs]
-        return next((asked for asked in runs if asked.busy), runs[0] if runs else None)
+    def at_work(self) -> Asked | None:
+        """Return what the child's main thread does and an interrupt meets there."""
+        return next((asked for asked in self.asked.values() if asked.can_be_interrupted), None)
+
+    def cells_before(self, request: Asked) -> list[Asked]:
+        """Return the cells of the main thread that were asked before a request, and go on."""
+        cells = itertools.takewhile(lambda asked: asked is not request, self.asked.values())
+        return [a for a in cells if a.runs and a.subshell is None and not a.replied]
 
     def dying(self) -> Asked | None:
         """Return the cell in which a death is told: who ran a silent one does not listen.
 
-        What a child says last is often lost, so it may be the cell behind what is noted as busy.
+        What a child says last is often lost: behind a cell that has its reply, the next one ran.
         """
         cells = [a for a in self.asked.values() if a.sent and a.runs and not a.silent]
-        return min(cells, key=lambda cell: (cell.idle, not cell.busy), default=None)
+        return min(cells, key=lambda cell: (cell.replied, cell.idle, not cell.busy), default=None)
 
     def close(self, text: str, *, all_aborted: bool) -> list[tuple[str, Frames]]:
         """End what a child that is gone was asked: the cell that ran fails, others are aborted."""

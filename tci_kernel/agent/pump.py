@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING
 
 import zmq
 
-from .ledger import Asked
 from .process import Process
 from .session import unload
-from .wire import NAME, loads
+from .wire import NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .conversation import Conversation
+    from .ledger import Asked
     from .wire import Frames, JSONObject
 
 #: Deaths in a row, without one answer, after which the child is given up.
@@ -55,7 +55,7 @@ class Pump(threading.Thread):
         self.ends_at: float | None = None
         self.exits = False
         self.orders: deque[Callable[[], None]] = deque()
-        self.interrupts: deque[Frames] = deque()
+        self.interrupts: deque[tuple[Asked, Frames]] = deque()
         self.bell, self.ear = socket.socketpair()
         self.bell.setblocking(False)
         self.ear.setblocking(False)
@@ -151,37 +151,51 @@ class Pump(threading.Thread):
         with self.conversation.lock:
             self.conversation.end_unanswered()
             due = self.conversation.due()
-        for channel, frames, *_ in due:
-            if channel == "control" and b'"interrupt_request"' in frames[0]:
-                self.interrupts.append(frames)
+        for message in due:
+            asked = message.asked
+            if asked is not None and asked.msg_type == "interrupt_request":
+                self.interrupts.append((asked, message.frames))
             else:
-                self.process.send(channel, frames)
-        if self.interrupts:
-            self._send_interrupts()
+                self.process.send(message.channel, message.frames)
+        while self.interrupts and self._interrupt(*self.interrupts[0]):
+            self.interrupts.popleft()
 
-    def _send_interrupts(self) -> None:
-        """Interrupt what the child does; a cell that it is about to begin, once it has begun."""
+    def _interrupt(self, request: Asked, frames: Frames) -> bool:
+        """Interrupt the cell that a request means, once that is busy; tell whether it is done.
+
+        It means the first cell that was asked before it, and none that was asked behind it.
+        Whatever holds that cell up, as start-up code may, is interrupted too.
+        """
         with self.conversation.lock:
-            running = self.conversation.ledger.running()
-            if running is not None and not self.conversation.ledger.is_busy:
-                return  # before that, a kernel ignores the signal
-        while self.interrupts:
-            frames = self.interrupts.popleft()
-            if running is not None and running.busy:
-                running.interrupted_at = time.monotonic()
-                self._interrupt(frames[0])
-            else:
-                self.process.send("control", frames)
+            ledger = self.conversation.ledger
+            cells = ledger.cells_before(request)
+            if not cells and not ledger.runs_cell:
+                self.process.send("control", frames)  # it may meet a comm's message
+                return True
+            at_work = ledger.at_work() if cells else None
+            if at_work is not None and at_work.interrupted_at < request.sent_at:
+                at_work.interrupted_at = time.monotonic()
+                self._signal()
+            meant = [cell for cell in cells if not cell.silent] or cells
+            if meant and at_work is not meant[0]:
+                return False  # before it is busy, a kernel ignores the signal
+            for channel, answer in request.answers({"status": "ok"}):
+                self.conversation.hear(channel, answer)
+            self.conversation.lock.notify_all()
+            return True
 
-    def _interrupt(self, raw_header: bytes) -> None:
-        """Interrupt the cell from outside: the child's own handler may never get to run."""
+    def _signal(self) -> None:
+        """Interrupt the child from outside: its own handler may never get to run."""
         self.process.signal(signal.SIGINT)
         self.process.ping()  # a loop that waits heeds a signal only when something comes
-        asked = Asked("control", loads(raw_header), raw_header, {})
+
+    def leave_question(self) -> None:
+        """Interrupt a cell that waits for an answer of somebody who is gone."""
         with self.conversation.lock:
-            for channel, frames in asked.answers({"status": "ok"}):
-                self.conversation.hear(channel, frames)
-            self.conversation.lock.notify_all()
+            at_work = self.conversation.ledger.at_work()
+            if at_work is not None:
+                at_work.is_left = True
+                self._signal()
 
     def _watch(self, happened: dict[object, int]) -> None:
         """Read the child's pipes, and notice its death."""
