@@ -114,8 +114,8 @@ def test_the_notebook_sees_foreign_cells(relay: Relay, session: Session) -> None
     """A foreign cell's messages reach the relay, as another client's do in Jupyter."""
     session.execute("print('for all')")
     relay.exchange()
-    texts = [item.content.get("text") for item in relay.heard if item.msg_type == "stream"]
-    assert "for all\n" in texts
+    texts = [item.content["text"] for item in relay.heard if item.msg_type == "stream"]
+    assert "for all\n" in "".join(texts)  # a child may send the end of the line by itself
     assert "execute_input" in [item.msg_type for item in relay.heard[-6:]]
 
 
