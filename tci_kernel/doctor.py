@@ -136,8 +136,8 @@ async def _processes(session: Session) -> Finding:
         says = "No child process can be started: cells run in the session's own Python (plain)."
     elif not found.process:
         says = (
-            "A child process does not live on between requests: live transport would lose your "
-            "variables, so set TCI_TRANSPORT=plain."
+            "A child process does not live on between requests, so live transport would lose your "
+            "variables: cells run in the session's own Python (plain)."
         )
     elif not found.thread:
         says = (

@@ -88,6 +88,18 @@ class ScriptedService:
         self.stop_listening()
 
 
+#: What makes a session end the processes that it started, behind each request.
+ENDS_CHILDREN = """
+import contextlib, os, pathlib, signal
+def end(*_):
+    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended by itself
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == os.getpid():
+                os.kill(int(stat.parent.name), signal.SIGKILL)
+get_ipython().events.register("post_run_cell", end)
+"""
+
+
 class LimitedService(ScriptedService):
     """A real server whose sessions lack things: `prelude` runs in each, `cut` bounds its stdout."""
 

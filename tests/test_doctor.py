@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from conftest import Server
-from scripted_service import LimitedService, Reply, UnorderlyService, serving, success
+from scripted_service import (
+    ENDS_CHILDREN,
+    LimitedService,
+    Reply,
+    UnorderlyService,
+    serving,
+    success,
+)
 from test_cli import KEY, _run
 
 #: Run in each session, these take away what live transport needs.
@@ -25,15 +32,6 @@ NO_PROCESSES = (
     "import subprocess\n"
     "def refuse(*a, **k): raise PermissionError('no processes here')\n"
     "subprocess.Popen = refuse"
-)
-
-ENDS_CHILDREN = (
-    "import os, signal\n"
-    "def end(*_):\n"
-    "    for task in os.listdir('/proc/self/task'):\n"
-    "        for pid in open(f'/proc/self/task/{task}/children').read().split():\n"
-    "            os.kill(int(pid), signal.SIGKILL)\n"
-    "get_ipython().events.register('post_run_cell', end)"
 )
 
 
@@ -140,16 +138,12 @@ def test_a_session_without_processes_is_plain(limited: Callable[..., dict[str, s
     assert code == 0
 
 
-def test_a_session_that_ends_processes_is_named(limited: Callable[..., dict[str, str]]) -> None:
-    """Where no child outlives its request, that is wrong until the transport is set to plain."""
-    service = limited(ENDS_CHILDREN)
-    code, found = findings(**service)
+def test_a_session_that_ends_processes_is_plain(limited: Callable[..., dict[str, str]]) -> None:
+    """Where no child outlives its request, `auto` picks plain, which keeps the variables."""
+    code, found = findings(**limited(ENDS_CHILDREN))
     assert "does not live on between requests" in found["Processes"][1]
-    assert "TCI_TRANSPORT=plain" in found["Processes"][1]
+    assert "auto picks plain" in found["Transport"][1]
     assert "SIGKILL" in found["Transport"][1]
-    assert code == 1
-    code, found = findings(TCI_TRANSPORT="plain", **service)
-    assert "plain is set" in found["Transport"][1]
     assert code == 0
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from conftest import Server, live_only, plain_only, wait_until
 from notebooks import Notebook
-from scripted_service import LimitedService
+from scripted_service import ENDS_CHILDREN, LimitedService
 
 #: Hides ipykernel from the session, until there is a file that says that it is installed.
 HIDE = (
@@ -82,14 +82,28 @@ def test_what_is_missing_is_installed(crippled: Callable[..., Notebook]) -> None
 def test_a_session_in_which_no_child_lives_is_plain(
     server: Server, open_notebook: Callable[..., Notebook]
 ) -> None:
-    """What was to run first may tell it as an error; then cells run in plain transport."""
+    """The first cell says why, and all cells run in plain transport."""
     session_id = server.run("import sys; sys.executable = '/bin/false'")["session_id"]
     notebook = open_notebook(TCI_TRANSPORT="auto", TCI_SESSION_ID=session_id)
     cells = [notebook.run("6 * 7") for _ in range(2)]
-    assert cells[0].error in {None, "DeadKernelError"}
-    assert cells[1].result == "42"
+    assert [cell.result for cell in cells] == ["42", "42"]
     told = "".join(cell.stderr for cell in cells)
-    assert told.count("cannot do live transport (Python cannot be started in this session") == 1
+    assert told.count("cannot do live transport (Python") == 1
+
+
+@live_only
+def test_a_session_that_ends_its_processes_is_plain(
+    server: Server, open_notebook: Callable[..., Notebook]
+) -> None:
+    """Where no child outlives its request, variables last all the same, from the first cell on."""
+    with contextlib.closing(LimitedService(server, ENDS_CHILDREN)) as service:
+        notebook = open_notebook(TCI_BASE_URL=service.url, TCI_TRANSPORT="auto")
+        requests = [notebook.client.execute(code) for code in ("x = 6", "x *= 7", "x")]
+        cells = [notebook.finish(request) for request in requests]
+        assert "does not live on until the next request. Python has died" in cells[0].stderr
+        assert cells[2].result == "42"
+        assert status(notebook)["Transport"].strip().startswith("plain: live was tried")
+        notebook.close()
 
 
 @live_only

@@ -196,6 +196,7 @@ class Front:
         }
 
     def _status(self) -> JSONObject:
+        self._notice_death()
         process = self.pump.process
         return {
             **about(ipython=self.shell is not None),
@@ -207,6 +208,15 @@ class Front:
             "child_memory": resident(process.popen.pid),
             "child_uptime": time.monotonic() - process.started,
         }
+
+    def _notice_death(self) -> None:
+        """Wait until a child that has ended since the last request is replaced, or given up."""
+        pump, process = self.pump, self.pump.process
+        if process.popen.poll() is not None:
+            pump.wake()
+            self.conversation.lock.wait_for(
+                lambda: pump.process is not process or pump.state in ("failed", "ended"), START
+            )
 
     def _leave(self) -> None:
         """Leave the session as it was before the agent."""

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import uuid
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from tci_kernel.errors import (
     ConnectionLost,
@@ -21,7 +21,7 @@ from tci_kernel.errors import (
     Superseded,
     TCIError,
 )
-from tci_kernel.transport.frames import health
+from tci_kernel.transport.frames import AgentMissing, health
 from tci_kernel.transport.line import Line
 from tci_kernel.transport.message import Message
 from tci_kernel.transport.requests import BootOptions, End, Exchange, Restart, Status
@@ -122,6 +122,8 @@ class LiveTransport:
         if hello.refusal:
             raise LiveRefused(hello.refusal, installable=hello.lacks_package)
         await self._demand_child(frame)
+        if hello.fresh and not self._session.client.settings.local:
+            await self._demand_lasting_child()
         if hello.agent != self._session.agent:  # it counts its messages from 1
             self._session.agent, self._session.acknowledged = hello.agent, 0
         self._wake.set()
@@ -208,9 +210,24 @@ class LiveTransport:
     async def _demand_child(self, frame: Frame) -> None:
         """Raise `LiveRefused` where no child lives, and leave the session to plain transport."""
         if frame.child.state == "failed":
-            with contextlib.suppress(TCIError):
-                await self._line.ask(End(self._relay), attempts=1)
-            raise LiveRefused(frame.child.reason)
+            await self._leave_plain(frame.child.reason)
+
+    async def _demand_lasting_child(self) -> None:
+        """Raise `LiveRefused` where what a request starts ends with it: no variable would last."""
+        try:
+            child = (await self._line.ask(Status(self._relay))).child
+        except AgentMissing:
+            raise LiveRefused("Its Python does not live on from one request to the next.") from None
+        if child.state == "failed" or child.generation > self.generation:
+            await self._leave_plain(
+                f"Python that it starts does not live on until the next request. {child.reason}"
+            )
+
+    async def _leave_plain(self, reason: str) -> NoReturn:
+        """Raise `LiveRefused`, having ended agent and child."""
+        with contextlib.suppress(TCIError):
+            await self._line.ask(End(self._relay), attempts=1)
+        raise LiveRefused(reason)
 
     def _lighten(self, messages: tuple[Message, ...], error: InvalidRequest) -> None:
         """Send less at a time, because a service has refused these; one alone it does not take."""
