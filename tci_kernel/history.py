@@ -42,6 +42,9 @@ LONGEST_QUEUE = 1_000
 #: Cells that IPython does not keep either.
 _EXIT = re.compile(r"(exit|quit)(\s*\(.*\))?$")
 
+#: Where this is in no cell, IPython runs it as it is.
+_UNLIKE_PYTHON = re.compile(r"[%!?]|>>>|In \[|\A\s|^\s*[,;/]", re.MULTILINE)
+
 #: The tables of IPython's `HistoryAccessor.init_db`.
 _TABLES = """
 CREATE TABLE IF NOT EXISTS sessions (session integer primary key autoincrement, start timestamp,
@@ -141,7 +144,7 @@ class HistoryFile:
     def _insert(self, source: str) -> None:
         with self._database as database:
             session = self._session or _new_session(database)
-            entry = (session, self._line + 1, source, source)
+            entry = (session, self._line + 1, _as_python(source), source)
             database.execute("INSERT INTO history VALUES (?, ?, ?, ?)", entry)
         self._session = session
         self._line += 1
@@ -195,6 +198,17 @@ def _is_worth_keeping(code: Any) -> bool:
         return bool(code.encode().strip()) and not _EXIT.match(code.strip())
     except (AttributeError, UnicodeEncodeError):
         return False
+
+
+def _as_python(source: str) -> str:
+    """Return a cell as IPython runs it: magics and shell commands are calls there."""
+    if not _UNLIKE_PYTHON.search(source):
+        return source  # and IPython's machinery need not be imported
+    from IPython.core.inputtransformer2 import TransformerManager  # noqa: PLC0415
+
+    with suppress(Exception):  # IPython raises many kinds for what is no Python
+        return str(TransformerManager().transform_cell(source)).rstrip("\n")
+    return source
 
 
 def _work(tasks: Queue[Task]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from IPython.core.history import HistoryAccessor
+from IPython.core.inputtransformer2 import TransformerManager
 
 from notebooks import Notebook
 from tci_kernel import history as module
@@ -109,6 +110,31 @@ def test_it_leaves_out_what_ipython_does(tmp_path: Path, code: str) -> None:
     history.add(code)
     history.add("exit_code = 1")
     assert tail(history) == ["exit_code = 1"]
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize(
+    "code",
+    [
+        "x = 1",
+        " x = 1",
+        "%time x",
+        "a = !ls",
+        "x?",
+        "%%bash\nls",
+        "/f 1",
+        ">>> x",
+        "In [1]: x",
+        "?!(",
+    ],
+)
+def test_it_keeps_what_ran_and_what_was_typed(tmp_path: Path, code: str) -> None:
+    """Who asks for what is not raw gets the Python that IPython makes of it."""
+    history = History(tmp_path, {})
+    history.add(code)
+    assert tail(history) == [code]
+    ran = TransformerManager().transform_cell(code).rstrip("\n")
+    assert ask(history, "tail", n=1, raw=False) == [(1, 1, ran)]
 
 
 @pytest.mark.usefixtures("patient")
