@@ -2,13 +2,15 @@
 
     python tests/random_use.py SEED SECONDS [RATE]
 
-Cells of many kinds, questions, interrupts, restarts and deaths come in any order, and a share of
-`RATE` of all requests meets with a fault of the network. Each request must get one reply and one
-idle; a cell that is ok has run once and shown all its output, one that was aborted has not run.
+Cells of many kinds, questions, interrupts, restarts and deaths come in any order from two front
+ends, and a share of `RATE` of all requests meets with a fault of the network. Each request must get
+one reply and one idle; a cell that is ok has run once and shown all its output, one that was
+aborted has not run.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -34,11 +36,14 @@ CELLS = {
     "dies": "import os; os._exit(1)",
     "awaits": "import asyncio; await asyncio.sleep(0.2)",
     "is long": "print('x' * 2_000_000)",
+    "begins here": "print({n})",
+    "is silent": "pass",
     "is slow": "import time; time.sleep(30)",
 }
 #: What a cell that is ok has printed.
 PRINTED = {
     "quick": "{n}\n",
+    "begins here": "{n}\n",
     "prints": "".join(f"{i}\n" for i in range(20)),
     "is long": "x" * 2_000_000 + "\n",
 }
@@ -71,8 +76,8 @@ class Request:
 class Use:
     """One user of one notebook; raises `AssertionError` where a promise is broken."""
 
-    def __init__(self, notebook: Notebook, server: Server, seed: int) -> None:
-        self.notebook = notebook
+    def __init__(self, notebook: Notebook, other: Any, server: Server, seed: int) -> None:
+        self.notebook, self.other = notebook, other
         self.server = server
         self.random = random.Random(seed)
         self.requests: dict[str, Request] = {}
@@ -105,7 +110,7 @@ class Use:
     def send(self, kind: str) -> None:
         """Send a cell or a question."""
         self.number += 1
-        client = self.notebook.client
+        client = self.other if self.random.random() < 0.25 else self.notebook.client
         if kind in QUESTIONS:
             message = client.session.msg(f"{kind}_request", QUESTIONS[kind])
             client.shell_channel.send(message)
@@ -113,30 +118,37 @@ class Use:
         else:
             code = f"open('ran', 'a').write('{self.number}\\n'); " + CELLS[kind]
             code = code.replace("; import", "\nimport").replace("{n}", str(self.number))
-            request = client.execute(code, stop_on_error=self.random.random() < 0.5)
+            if kind == "begins here":
+                code = f"%tci help\n{code}"
+            stops = self.random.random() < 0.5
+            request = client.execute(code, silent=kind == "is silent", stop_on_error=stops)
         self.requests[request] = Request(kind, self.number)
 
     def hear(self, seconds: float) -> None:
         """Take what comes for some time."""
-        client, end = self.notebook.client, time.monotonic() + seconds
-        while True:
-            for get in (client.get_shell_msg, client.get_iopub_msg, client.get_stdin_msg):
-                try:
-                    self.take(get(timeout=0))
-                except Empty:
-                    continue
-                break
-            else:
-                if time.monotonic() >= end:
-                    return
+        end = time.monotonic() + seconds
+        while any(map(self.take_from, (self.notebook.client, self.other))):
+            pass
+        while time.monotonic() < end:
+            if not any(map(self.take_from, (self.notebook.client, self.other))):
                 time.sleep(0.002)
 
-    def take(self, message: dict[str, Any]) -> None:
+    def take_from(self, client: Any) -> bool:
+        """Take one message that a front end has got, if there is one; both get all outputs."""
+        for get in (client.get_shell_msg, client.get_iopub_msg, client.get_stdin_msg):
+            with contextlib.suppress(Empty):
+                message = get(timeout=0)
+                if get != self.other.get_iopub_msg:
+                    self.take(message, client)
+                return True
+        return False
+
+    def take(self, message: dict[str, Any], client: Any) -> None:
         """Note one message, and answer a question."""
         kind, content = message["msg_type"], message["content"]
         request = self.requests.get(message["parent_header"].get("msg_id", ""))
         if kind == "input_request":
-            self.notebook.client.input("yes") if self.random.random() < 0.8 else self.interrupt()
+            client.input("yes") if self.random.random() < 0.8 else self.interrupt()
         elif request is None or message["parent_header"]["msg_type"] == "interrupt_request":
             return  # a manager gives its interrupts the ids that its client gives its requests
         elif kind.endswith("_reply"):
@@ -217,8 +229,8 @@ def main(seed: int, seconds: float, rate: float = 0.0) -> None:
     server = Server(warm=1)
     with faulting(server.url, rate=rate, seed=seed, kinds=QUICK) as proxy:
         variables = {**environment(server, folder, "live"), "TCI_BASE_URL": proxy.url}
-        with opened(folder, variables) as notebook:
-            use = Use(notebook, server, seed)
+        with opened(folder, variables) as notebook, notebook.another_front_end() as other:
+            use = Use(notebook, other, server, seed)
             end = time.monotonic() + seconds
             while time.monotonic() < end:
                 use.round()
