@@ -661,6 +661,20 @@ def test_a_new_relay_takes_over(relay: Relay) -> None:
     assert second.result("z") == "3"
 
 
+def test_what_a_former_relay_asked_stops_no_cell_of_the_next(relay: Relay) -> None:
+    """Its cell that fails stops its own cells; who came after it has nothing to do with them."""
+    relay.run("import time; ran = []")
+    fails = relay.execute_request("time.sleep(0.5); 1/0")
+    behind = relay.execute_request("ran.append('behind')")
+    relay.exchange(fails, behind, hold=0)
+    second = Relay(relay.session, acknowledged=relay.acknowledged)
+    second.boot()
+    request = second.execute_request("ran.append('next')")
+    second.exchange(request, hold=0)
+    assert reply(second.finish(request))["status"] == "ok"
+    assert second.result("ran") == "['next']"
+
+
 def test_an_interrupt_of_the_session_spares_the_exchange(relay: Relay) -> None:
     """A SIGINT of the session's process while an exchange waits does not lose its answer."""
     request = relay.execute_request("import time; time.sleep(0.8); print('whole')")

@@ -44,6 +44,8 @@ def main(link: socket.socket, options: dict[str, Any]) -> None:
     app.initialize()
     _count_from(app.shell, options["execution_count"])
     mend(app.kernel)
+    # The agent does that (`Inbox`), cell by cell: the child would also abort what is to run.
+    app.kernel._abort_queues = lambda *_: None
     _debug_cells_in(options["cells"], app.kernel)
     lost = load_variables(options["variables"], app.shell.user_ns)
     link.sendall(_line({"lost": lost}))

@@ -50,7 +50,8 @@ class Conversation:
         if relay != self.relay:
             self.former.add(self.relay)
             self.relay, self.accepted, self.acknowledged = relay, 0, 0
-            self.inbox.forget_failures()
+            self.inbox.leave()
+            self.ledger.leave()
         return True
 
     def accept(self, messages: list[Numbered], heard: list[int | None]) -> None:

@@ -49,9 +49,10 @@ class Inbox:
         """Note that the message of this number says that a cell failed which stops others."""
         self.failures[failed.subshell] = number, failed
 
-    def forget_failures(self) -> None:
-        """Let all cells run that come from now on: who sends them counts anew."""
-        self.failures.clear()
+    def leave(self) -> None:
+        """Let all cells run that come from now on: who sends them is new."""
+        for _, failed in self.failures.values():
+            failed.is_left = True
 
     def due(self, under_way: Iterable[Asked]) -> tuple[list[Waiting], list[Asked]]:
         """Take what can go to the child now, and the cells that never will."""
@@ -87,5 +88,7 @@ class Inbox:
     def _failure(self, message: Waiting, asked: Asked) -> Asked | None:
         """Return the cell because of whose failure this one does not run, if there is one."""
         number, failed = self.failures.get(asked.subshell, (0, None))
+        if failed is None or not asked.runs or (failed.is_left and not asked.is_left):
+            return None
         unknown = message.known is not None and message.known < number
-        return failed if asked.runs and unknown else None
+        return failed if unknown else None

@@ -59,7 +59,7 @@ class Asked:
         self.runs = self.msg_type == "execute_request"
         self.replied = not self.msg_type.endswith("_request")
         self.busy = self.begun = self.idle = False
-        self.is_left = False  # by who asked: its failure is no concern of those who come
+        self.is_left = False  # by a relay that is gone: its failure concerns none that come later
         self.sent_at = self.idle_since = self.interrupted_at = 0.0
 
     @property
@@ -194,9 +194,14 @@ class Ledger:
     def failed(self, parent: JSONObject, frames: Frames) -> Asked | None:
         """Return the cell behind which others do not run, if this is its reply."""
         asked = self.asked.get(("shell", parent.get("msg_id", "")))
-        if asked is None or asked.is_left or not asked.stops_others:
+        if asked is None or not asked.stops_others:
             return None
         return asked if loads(frames[3]).get("status") == "error" else None
+
+    def leave(self) -> None:
+        """Note that who has asked all this is gone."""
+        for asked in self.asked.values():
+            asked.is_left = True
 
     def mark_sent(self) -> None:
         """Note that all messages so far have reached the child."""

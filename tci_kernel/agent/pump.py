@@ -192,9 +192,7 @@ class Pump(threading.Thread):
     def leave_question(self) -> None:
         """Interrupt a cell that waits for an answer of somebody who is gone."""
         with self.conversation.lock:
-            at_work = self.conversation.ledger.at_work()
-            if at_work is not None:
-                at_work.is_left = True
+            if self.conversation.ledger.at_work() is not None:
                 self._signal()
 
     def _watch(self, happened: dict[object, int]) -> None:
