@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tci_kernel.transport.message import Message
 
 #: Seconds behind its idle after which a question has no reply, because its kind is unknown.
-_REPLY_GRACE = 1.0
+_REPLY_GRACE = 5.0
 
 
 class Pending:

@@ -215,12 +215,16 @@ def test_a_session_that_nobody_knows_ends_by_itself(tmp_path: Path) -> None:
         assert within(DEADLINE, lambda: not session.manager.is_alive())
 
 
-def test_a_session_that_is_used_does_not_end_by_itself(tmp_path: Path) -> None:
-    """The first exchange tells that somebody has the session."""
+@pytest.mark.parametrize("use", ["exchange", "foreign cell"])
+def test_a_session_that_is_used_does_not_end_by_itself(tmp_path: Path, use: str) -> None:
+    """The first exchange tells that somebody has the session, and so does any client's cell."""
     with session_kernel(tmp_path) as session:
         relay = Relay(session)
         relay.boot(lease=2)
-        relay.exchange(hold=0)
+        if use == "exchange":
+            relay.exchange(hold=0)
+        else:
+            session.execute("1")
         time.sleep(3)  # nothing tells that something does not happen
         assert relay.result("6 * 7") == "42"
 

@@ -87,10 +87,27 @@ def test_a_comms_message_of_which_the_child_says_nothing_is_let_go() -> None:
     talk.due()
     for asked in talk.ledger.asked.values():
         asked.sent_at -= 2 * ledger.REPLY_GRACE
-    talk.end_unanswered()
+    talk.end_unanswered(0.0)
     assert len(talk.ledger.asked) == 2
     talk.hear("iopub", message("status", "b", "cell", execution_state="busy"))
     talk.hear("shell", message("execute_reply", "r", "cell", status="ok"))
     talk.hear("iopub", message("status", "i", "cell", execution_state="idle"))
-    talk.end_unanswered()
+    talk.end_unanswered(0.0)
     assert not talk.ledger.asked
+
+
+def test_a_reply_that_is_held_up_is_waited_for() -> None:
+    """That a cell has no reply is certain only when the child has replied to a later question."""
+    talk = conversation()
+    talk.ask("shell", message("execute_request", "cell", code="1"))
+    talk.due()
+    talk.hear("iopub", message("status", "i", "cell", execution_state="idle"))
+    [asked] = talk.ledger.asked.values()
+    assert talk.ledger.unanswered_since() == 0.0
+    asked.idle_since -= 2 * ledger.REPLY_GRACE
+    assert talk.ledger.unanswered_since() == asked.idle_since
+    talk.end_unanswered(asked.idle_since - 1)
+    assert talk.ledger.asked
+    talk.end_unanswered(asked.idle_since + 0.1)
+    assert not talk.ledger.asked
+    assert talk.outbox.take()[0][-1].channel == "shell"

@@ -67,3 +67,14 @@ def test_a_fault_of_the_kernel_is_a_reply_too(relay: Relay) -> None:
     assert "variables are kept" in str(reply["evalue"])
     relay.run(MEND)
     assert relay.result("6 * 7") == "42"
+
+
+def test_a_reply_behind_a_thread_that_keeps_pythons_lock_is_the_only_one(relay: Relay) -> None:
+    """A cell's reply may come seconds behind its idle; nothing else is said in its place."""
+    relay.run(
+        "import ctypes, threading, time\n"
+        "def keep():\n"
+        "    for _ in range(3): ctypes.PyDLL(None).usleep(1_200_000); time.sleep(0.001)\n"
+    )
+    assert reply_to(relay, "threading.Thread(target=keep).start()")["status"] == "ok"
+    assert relay.result("6 * 7") == "42"

@@ -139,12 +139,16 @@ def test_live_that_was_asked_for_does_not_fall_back(crippled: Callable[..., Note
 def test_output_that_is_cut_makes_it_plain(
     open_notebook: Callable[..., Notebook], server: Server, cut: int
 ) -> None:
-    """Where frames do not come back whole, a cell says so at the latest, and the next is plain."""
+    """Where frames do not come back whole, a cell says so, and all the rest is plain."""
     with contextlib.closing(LimitedService(server, cut=cut)) as service:
         notebook = open_notebook(TCI_BASE_URL=service.url, TCI_TRANSPORT="auto")
         notebook.run("import os; os.urandom(3000)")
         cell = notebook.run("print('x' * 10)")
         assert cell.stdout == "xxxxxxxxxx\n"
+        notebook.run("my_variable = 42")
+        cell = notebook.run("", user_expressions={"mine": "my_variable"})
+        assert cell.reply["content"]["user_expressions"]["mine"]["status"] == "ok"
+        assert "my_variable" in notebook.ask("complete", code="my_var")["matches"]
         assert status(notebook)["Transport"].strip().startswith("plain: live was tried")
         notebook.close()
 

@@ -120,9 +120,9 @@ class Conversation:
             dying.idle = True
             self.inbox.note_failure(self.outbox.last, dying)
 
-    def end_unanswered(self) -> None:
-        """End what the child has forgotten to reply to."""
-        for channel, frames in self.ledger.end_unanswered():
+    def end_unanswered(self, reached: float) -> None:
+        """End what the child, `reached` at that time, has forgotten to reply to."""
+        for channel, frames in self.ledger.end_unanswered(reached):
             self.hear(channel, frames)
             self.lock.notify_all()
 

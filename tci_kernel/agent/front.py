@@ -53,7 +53,7 @@ class Front:
         self.foreign: ForeignCells | None = None
         if self.shell is not None:
             self.foreign = ForeignCells(self.conversation, self.pump, self.shell.ipython)
-            self.shell.install()
+            self.shell.install(self.pump.end_lease)
         self.pump.on_end = self._leave
         self.pump.start()
         atexit.register(self._at_exit)
@@ -95,10 +95,10 @@ class Front:
         if is_new and self.conversation.asks:
             self.pump.order(self.pump.leave_question)
         if op in ("boot", "exchange", "fetch"):
-            self.pump.ends_at, self.pump.exits = None, False
+            self.pump.go_on()
         if op == "boot":
             if head["lease"]:
-                self._end_in(head["lease"], exit_session=True)
+                self.pump.end_in(head["lease"], exit_session=True, is_leased=True)
             return {"hello": self._hello(head["session"])}, []
         if op == "exchange":
             return self._exchange(head, messages)
@@ -168,16 +168,11 @@ class Front:
 
     def _end(self, head: JSONObject) -> JSONObject:
         if head["delay"]:
-            self._end_in(head["delay"], exit_session=head["exit_session"])
+            self.pump.end_in(head["delay"], exit_session=head["exit_session"])
             return {"ended": False}
         self.pump.exits = head["exit_session"]
         self.pump.order(self.pump.finish)
         return {"ended": self.conversation.lock.wait_for(lambda: self.pump.state == "ended", START)}
-
-    def _end_in(self, seconds: float, *, exit_session: bool) -> None:
-        """End the child, and the session if told so, unless a relay asks something before."""
-        self.pump.exits = exit_session
-        self.pump.ends_at = time.monotonic() + seconds
 
     def _hello(self, session: str) -> JSONObject:
         conversation = self.conversation

@@ -221,10 +221,18 @@ class Ledger:
             asked.idle = True
             asked.idle_since = time.monotonic()
 
-    def end_unanswered(self) -> list[tuple[str, Frames]]:
+    def unanswered_since(self) -> float:
+        """Return the time of the last idle that has long been there without a reply, else 0."""
+        latest = time.monotonic() - REPLY_GRACE
+        since = [asked.idle_since for asked in self.asked.values() if asked.idle]
+        return max((time for time in since if time < latest), default=0.0)
+
+    def end_unanswered(self, reached: float) -> list[tuple[str, Frames]]:
         """Return the replies that cells and questions lack whose idle has long been there.
 
-        Questions of kinds that the child does not know are forgotten: an idle is all they get.
+        Until the child is `reached` behind that idle, a reply may still be held up by a thread of
+        the user's that keeps Python's lock. Questions of kinds that the child does not know are
+        forgotten: an idle is all they get.
         """
         latest = time.monotonic() - REPLY_GRACE
         messages: list[tuple[str, Frames]] = []
@@ -233,7 +241,7 @@ class Ledger:
             if quiet and asked.passes and not asked.busy and 0 < asked.sent_at < latest:
                 # ipykernel 7.4 says neither busy nor idle of what passes by a cell that awaits.
                 del self.asked[key]
-            elif asked.idle and asked.idle_since < latest:
+            elif asked.idle and asked.idle_since < min(latest, reached):
                 del self.asked[key]
                 messages += asked.unheard(self.next_count - 1)
         return messages

@@ -49,7 +49,8 @@ class Process:
     def __init__(self, generation: int, folder: str, launch: JSONObject) -> None:
         self.generation = generation
         self.started = time.monotonic()
-        self.pings: set[str] = set()
+        self.pings: dict[str, float] = {}
+        self.pinged = self.reached = 0.0
         self.answered: set[str] = set()
         self.family: list[int] = []
         self.last_words = b""
@@ -131,16 +132,22 @@ class Process:
                     yield channel, frames
 
     def ping(self) -> None:
-        """Ask for the kernel's info, whose answer nobody but `takes_answer` is to hear."""
+        """Ask for the kernel's info, whose answer nobody but `takes_answer` is to hear.
+
+        Once it is there, so is all that the child had replied before: then that time is `reached`.
+        """
         header = new_header("kernel_info_request", self.session)
-        self.pings.add(header["msg_id"])
+        self.pings[header["msg_id"]] = self.pinged = time.monotonic()
         self.send("shell", [json.dumps(header).encode(), b"{}", b"{}", b"{}"])
 
     def takes_answer(self, channel: str, frames: Frames) -> bool:
         """Tell whether a message answers a ping, and note where it came."""
-        if not self.pings or loads(frames[1]).get("msg_id") not in self.pings:
+        pinged = self.pings.get(loads(frames[1]).get("msg_id")) if self.pings else None
+        if pinged is None:
             return False
         self.answered.add(channel)
+        if channel == "shell":
+            self.reached = max(self.reached, pinged)
         return True
 
     @property

@@ -53,7 +53,7 @@ class Pump(threading.Thread):
         self.state = "starting"
         self.deaths = self.restarts = 0
         self.ends_at: float | None = None
-        self.exits = False
+        self.exits = self.is_leased = False
         self.orders: deque[Callable[[], None]] = deque()
         self.interrupts: deque[tuple[Asked, Frames]] = deque()
         self.bell, self.ear = socket.socketpair()
@@ -70,6 +70,23 @@ class Pump(threading.Thread):
         """Have something done in the pump's thread; any thread may."""
         self.orders.append(action)
         self.wake()
+
+    def end_in(self, seconds: float, *, exit_session: bool, is_leased: bool = False) -> None:
+        """End the child, and the session if told so, unless a relay asks something before.
+
+        What `is_leased` belongs to nobody who is known: then any request will do.
+        """
+        self.exits, self.is_leased = exit_session, is_leased
+        self.ends_at = time.monotonic() + seconds
+
+    def go_on(self) -> None:
+        """Do not end."""
+        self.ends_at, self.exits, self.is_leased = None, False, False
+
+    def end_lease(self) -> None:
+        """Go on for somebody who knows the session, whoever that is."""
+        if self.is_leased:
+            self.go_on()
 
     def run(self) -> None:
         """Pump until the end, whatever happens."""
@@ -149,7 +166,9 @@ class Pump(threading.Thread):
                 self.process.ping()  # iopub was not yet connected, or it would have answered too
             return
         with self.conversation.lock:
-            self.conversation.end_unanswered()
+            if self.conversation.ledger.unanswered_since() > self.process.pinged:
+                self.process.ping()
+            self.conversation.end_unanswered(self.process.reached)
             due = self.conversation.due()
         for message in due:
             asked = message.asked

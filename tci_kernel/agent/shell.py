@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .wire import ENTRY, MARK
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
 
@@ -21,8 +22,12 @@ class Shell:
         self.history = ipython.history_manager
         self.store_inputs = self.history.store_inputs
 
-    def install(self) -> None:
-        """Turn foreign cells away from this shell, and keep requests out of its history."""
+    def install(self, on_cell: Callable[[], None]) -> None:
+        """Turn foreign cells away from this shell, and keep requests out of its history.
+
+        `on_cell` is called for each cell and request.
+        """
+        self.on_cell = on_cell
         self.history.store_inputs = self._store_inputs
         self.ipython.input_transformers_cleanup.insert(0, self._transform)
 
@@ -37,6 +42,7 @@ class Shell:
 
     def _transform(self, lines: list[str]) -> list[str]:
         """Replace a foreign cell by a call that runs it in the child."""
+        self.on_cell()
         code = "".join(lines)
         if code.startswith(MARK) or not code.strip():
             return lines

@@ -163,9 +163,8 @@ class Kernel:
         cell = self._cell = Cell(message_id, output_limit)
         try:
             await self._unless_it_dies(cell.idle.wait())
-            await asyncio.wait_for(self._reply(message_id), REPLY_GRACE)
-        except asyncio.TimeoutError:
-            cell.fail(NO_REPLY)
+            if not await self._unless_it_dies(self._has_replied(message_id)):
+                cell.fail(NO_REPLY)
         finally:
             self._begun.clear()
         return cell.outputs()
@@ -208,9 +207,23 @@ class Kernel:
                 continue
             return
 
-    async def _reply(self, message_id: str) -> None:
-        while (await self._client.get_shell_msg())["parent_header"].get("msg_id") != message_id:
-            pass
+    async def _has_replied(self, message_id: str) -> bool:
+        """Wait for a reply behind its idle; the reply to a later question tells that none comes.
+
+        A thread of the user's that keeps Python's lock can hold it up for long.
+        """
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._reply(message_id), REPLY_GRACE)
+            return True
+        question = self._client.kernel_info()
+        return await self._reply(message_id, question) == message_id
+
+    async def _reply(self, *message_ids: str) -> str:
+        """Wait for the reply to one of these requests, and return which."""
+        while True:
+            answered = (await self._client.get_shell_msg())["parent_header"].get("msg_id")
+            if answered in message_ids:
+                return str(answered)
 
     async def _listen(self) -> None:
         """Read IOPub without a pause: what is said outside of cells must not pile up."""

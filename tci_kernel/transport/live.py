@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import uuid
 from dataclasses import replace
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from tci_kernel.errors import (
     ConnectionLost,
@@ -115,19 +115,27 @@ class LiveTransport:
             execution_count=execution_count,
             lease=_LEASE if self._line.session_id is None else 0.0,
         )
+        try:
+            hello = await self._boot(options)
+        except LiveRefused:
+            await self._leave_plain()
+            raise
+        if hello.agent != self._session.agent:  # it counts its messages from 1
+            self._session.agent, self._session.acknowledged = hello.agent, 0
+        self._wake.set()
+        self._pumping = asyncio.create_task(self._pump(), name="tci relay")
+        return hello
+
+    async def _boot(self, options: BootOptions) -> Hello:
         frame = await self._line.ask(options)
         hello, self.generation = frame.hello, frame.child.generation
         if hello is None:
             raise LiveRefused("The session's agent did not introduce itself.")
         if hello.refusal:
             raise LiveRefused(hello.refusal, installable=hello.lacks_package)
-        await self._demand_child(frame)
+        _demand_child(frame)
         if hello.fresh and not self._session.client.settings.local:
             await self._demand_lasting_child()
-        if hello.agent != self._session.agent:  # it counts its messages from 1
-            self._session.agent, self._session.acknowledged = hello.agent, 0
-        self._wake.set()
-        self._pumping = asyncio.create_task(self._pump(), name="tci relay")
         return hello
 
     def stop(self) -> None:
@@ -183,6 +191,9 @@ class LiveTransport:
             while True:
                 await self._due()
                 await self._exchange_once()
+        except LiveRefused as error:
+            await self._leave_plain()
+            self._on_end(error)
         except TCIError as error:
             self._on_end(error)
         except asyncio.CancelledError:
@@ -201,16 +212,11 @@ class LiveTransport:
         try:
             frame = await self._line.ask(exchange)
             self._take(frame)
-            await self._demand_child(frame)
+            _demand_child(frame)
         except InvalidRequest as error:
             if not exchange.messages:
                 raise
             self._lighten(exchange.messages, error)
-
-    async def _demand_child(self, frame: Frame) -> None:
-        """Raise `LiveRefused` where no child lives, and leave the session to plain transport."""
-        if frame.child.state == "failed":
-            await self._leave_plain(frame.child.reason)
 
     async def _demand_lasting_child(self) -> None:
         """Raise `LiveRefused` where what a request starts ends with it: no variable would last."""
@@ -219,15 +225,14 @@ class LiveTransport:
         except AgentMissing:
             raise LiveRefused("Its Python does not live on from one request to the next.") from None
         if child.state == "failed" or child.generation > self.generation:
-            await self._leave_plain(
+            raise LiveRefused(
                 f"Python that it starts does not live on until the next request. {child.reason}"
             )
 
-    async def _leave_plain(self, reason: str) -> NoReturn:
-        """Raise `LiveRefused`, having ended agent and child."""
+    async def _leave_plain(self) -> None:
+        """End agent and child, which would take cells from plain transport; it may not answer."""
         with contextlib.suppress(TCIError):
             await self._line.ask(End(self._relay), attempts=1)
-        raise LiveRefused(reason)
 
     def _lighten(self, messages: tuple[Message, ...], error: InvalidRequest) -> None:
         """Send less at a time, because a service has refused these; one alone it does not take."""
@@ -288,6 +293,12 @@ class LiveTransport:
         self._deliver(news)
         if news:
             self._session.remember()  # a successor must not deliver them again
+
+
+def _demand_child(frame: Frame) -> None:
+    """Raise `LiveRefused` where no child lives."""
+    if frame.child.state == "failed":
+        raise LiveRefused(frame.child.reason)
 
 
 def _size(message: Message) -> int:
