@@ -30,6 +30,8 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 #: The most of a service's own error text that a person is shown.
 _SHOWN = 300
+#: So much of a page is looked at for them: taking it apart may take the square of its length.
+_LONGEST_PAGE = 2**15
 
 #: What is shorter is no key but a word that somebody tries out, and may stand in any text.
 _SHORTEST_SECRET = 8
@@ -175,8 +177,8 @@ def _reported(answer: Answer, envelope: Envelope | None) -> str:
     if envelope is not None and envelope.errors:
         text = error_text(envelope.errors)
     else:
-        page = answer.body.decode("utf-8", "replace")
-        text = re.sub(r"<(script|style).*?</\1>|<[^>]*>", " ", page, flags=re.DOTALL)
+        page = answer.body[:_LONGEST_PAGE].decode("utf-8", "replace")
+        text = re.sub(r"<(script|style).*?</\1>|<[^<>]*>", " ", page, flags=re.DOTALL)
     secret = answer.secret.get_secret_value() if answer.secret is not None else ""
     if len(secret) >= _SHORTEST_SECRET:  # some services echo a wrong key
         text = text.replace(secret, "…")

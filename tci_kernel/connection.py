@@ -97,7 +97,7 @@ class Connection:
 
     async def _open_relay(self) -> Relay:
         if self.relay is not None:
-            self.relay.stop()
+            self.relay.abandon()
             if self.relay.refusal is not None:
                 raise self.relay.refusal
         relay = Relay(self._kernel, self.session)

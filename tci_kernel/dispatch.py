@@ -51,7 +51,7 @@ class Dispatch(Refusals):
     async def dispatch_control(self, msg: Any) -> None:
         """Hand a request on; this runs in the control thread, the relay in the main one."""
         relay = self.connection.relay
-        if relay is not None and relay.routes.takes_control(msg):
+        if relay is not None and relay.routes.takes_control(msg, silent=relay.silent):
             self.io_loop.add_callback(self._pass_on, "control", msg)
         else:
             await super().dispatch_control(msg)

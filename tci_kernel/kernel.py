@@ -241,8 +241,10 @@ class TCIKernel(Dispatch):
         Where the parent is gone, nobody comes back.
         """
         orphaned = os.getppid() != self._parent_process
-        await self._leave("end" if orphaned else "leave", _TERMINATE_SECONDS)
-        self.io_loop.stop()
+        try:
+            await self._leave("end" if orphaned else "leave", _TERMINATE_SECONDS)
+        finally:
+            self.io_loop.stop()
 
     async def _leave(self, how: Literal["restart", "end", "leave"], timeout: float) -> None:
         """Leave the cell that runs here, and the session by a method of the connection.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tci_kernel import questions
 from tci_kernel.channels import Channels, Incoming
-from tci_kernel.errors import LiveRefused, TCIError
+from tci_kernel.errors import LiveRefused, SessionExpired, TCIError
 from tci_kernel.interrupts import ChildInterrupts
 from tci_kernel.notices import Notices
 from tci_kernel.pending import Pending
@@ -53,6 +53,7 @@ class Relay:
         self._unnoted: set[str] = set()
         self._failed = False
         self._set_up_in = 0
+        self._suspected: set[str] = set()
         self._refusal: LiveRefused | None = None
         self._count = 0
 
@@ -72,6 +73,11 @@ class Relay:
     def working(self) -> bool:
         """Whether a request of a front end is not finished, or one of an earlier process."""
         return bool(self.pending) or self._live.working
+
+    @property
+    def silent(self) -> bool:
+        """Whether the service has not answered for so long that the user was told."""
+        return self._live.silent
 
     async def start(self, execution_count: int) -> Hello:
         """Start the child, or find the one that runs; from then on hand on.
@@ -99,6 +105,14 @@ class Relay:
         """Let the child go, whose session the kernel has left."""
         self._open = False
         self._live.stop()
+
+    def abandon(self) -> None:
+        """Let the child go because the kernel turns to another session; what it was asked ends."""
+        self.stop()
+        if self.pending:
+            self._ended(
+                SessionExpired("This kernel has left the session. It is not known what ran.")
+            )
 
     async def end(self, *, delay: float = 0.0, exit_session: bool) -> None:
         """End the child, and the session's process with it if told so."""
@@ -184,10 +198,16 @@ class Relay:
         if self._set_up_in != self._live.generation:
             self._set_up_in = self._live.generation
             for code in self._kernel.start_up.codes:
-                self._unseen.run(code, partial(self._died_of, code))
+                self._unseen.run(code, partial(self._note_start_up, code))
 
-    def _died_of(self, code: str) -> None:
-        """Leave out start-up code that ends Python, or no cell would ever run."""
+    def _note_start_up(self, code: str, died: bool) -> None:
+        """Leave out start-up code of which Python dies twice running, or no cell would ever run.
+
+        Once it may have been the cell behind it: what a child says last can be lost with it.
+        """
+        if not died or code not in self._suspected:
+            self._suspected = {code} if died else self._suspected - {code}
+            return
         self._kernel.start_up.leave_out(code)
         self._notices.tell(f"TCI: Python died of start-up code, which does not run again:\n{code}")
 

@@ -25,12 +25,17 @@ class Routes:
     def __init__(self, channels: Channels) -> None:
         self._channels = channels
 
-    def takes_control(self, raw: Sequence[Any]) -> bool:
-        """Tell whether a message on control is for the child."""
+    def takes_control(self, raw: Sequence[Any], *, silent: bool) -> bool:
+        """Tell whether a message on control is for the child.
+
+        A server that connects asks for the kernel's info here; while the service is `silent` it
+        gets this side's.
+        """
         try:
-            return self._channels.peek(raw)["msg_type"] not in _ANSWERED_HERE
+            kind = self._channels.peek(raw)["msg_type"]
         except (ValueError, TypeError, KeyError):
             return False
+        return kind not in _ANSWERED_HERE and not (silent and kind == "kernel_info_request")
 
     def takes(self, raw: Sequence[Any], *, aborting: bool, working: bool) -> bool:
         """Tell whether a message on shell is for the child; raises ValueError for a broken one."""

@@ -64,6 +64,11 @@ class Session:
         """Whether a request is under way: another one would wait behind it."""
         return self._turn.locked()
 
+    async def wait_for_turn(self) -> None:
+        """Wait until no other request is under way."""
+        async with self._turn:
+            pass
+
     @property
     def time_left(self) -> timedelta | None:
         """Time until the session ends, or None without a session."""

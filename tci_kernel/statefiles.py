@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from pathlib import Path
@@ -21,7 +22,10 @@ class StateFiles(NamedTuple):
 
 def of(connection_file: Path, folder: Path) -> StateFiles:
     """Return the files of the kernel of this process."""
-    place = hashlib.sha256(f"{os.getppid()} {Path.cwd()}".encode()).hexdigest()[:16]
+    here = Path()
+    with contextlib.suppress(OSError):  # the folder of the notebook may have been deleted
+        here = Path.cwd()
+    place = hashlib.sha256(f"{os.getppid()} {here}".encode()).hexdigest()[:16]
     return StateFiles(
         folder / f"tci-{connection_file.stem}.json", folder / f"tci-handover-{place}.json"
     )

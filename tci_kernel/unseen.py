@@ -27,23 +27,23 @@ class Unseen:
         self._session = session
         self._pass_on = pass_on
         self._lacking: dict[str, int] = {}
-        self._on_death: dict[str, Callable[[], None]] = {}
+        self._on_end: dict[str, Callable[[bool], None]] = {}
 
     def skip_to(self, execution_count: int) -> None:
         """Let the child's next cell count as this one."""
         self.run(_SKIP.format(count=execution_count))
 
-    def run(self, code: str, on_death: Callable[[], None] | None = None) -> None:
+    def run(self, code: str, on_end: Callable[[bool], None] | None = None) -> None:
         """Run code without a trace; the next cell waits for it.
 
-        `on_death` is called if the child dies of this code, not if it does of code before it.
+        `on_end` is told whether the child has died meanwhile; of code behind that, nothing is told.
         """
         content = {"code": code, "silent": True, "store_history": False, "user_expressions": {}}
         message_id = self.ask(
             "shell", "execute_request", {**content, "allow_stdin": False, "stop_on_error": False}
         )
-        if on_death is not None:
-            self._on_death[message_id] = on_death
+        if on_end is not None:
+            self._on_end[message_id] = on_end
 
     def ask(self, channel: Channel, kind: str, content: dict[str, Any]) -> str:
         """Ask something, and return its id; what comes of it is heard by nobody."""
@@ -66,7 +66,9 @@ class Unseen:
         return True
 
     def _note_reply(self, message: Message) -> None:
-        on_death = self._on_death.pop(message.parent_id, None)
-        if on_death is not None and message.content.get("status") == "aborted":
-            self._on_death.clear()  # the first one that is aborted is what ran
-            on_death()
+        on_end = self._on_end.pop(message.parent_id, None)
+        if on_end is not None:
+            died = message.content.get("status") == "aborted"
+            if died:
+                self._on_end.clear()  # the first one that is aborted is what ran
+            on_end(died)

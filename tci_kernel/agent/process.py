@@ -59,8 +59,6 @@ class Process:
         self.sockets: dict[str, Any] = {}
         self.link, theirs = socket.socketpair()
         options = {**launch, "folder": folder, "cells": CELLS}
-        self.link.sendall(json.dumps([CHILD, options]).encode() + b"\n")
-        self.link.setblocking(False)
         reading, writing = os.pipe()
         os.set_blocking(reading, False)
         self.output = open(reading, "rb", buffering=0)  # noqa: SIM115  closed by `close`
@@ -69,6 +67,10 @@ class Process:
         finally:
             theirs.close()
             os.close(writing)
+        # Not earlier: what no process reads yet may be more than the system holds.
+        with contextlib.suppress(OSError):  # it has died already
+            self.link.sendall(json.dumps([CHILD, options]).encode() + b"\n")
+        self.link.setblocking(False)
 
     def _start(self, link: socket.socket, output: int) -> subprocess.Popen[bytes]:
         connection: JSONObject = {f"{name}_port": n for n, name in enumerate(CHANNELS, 1)}

@@ -11,6 +11,8 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _HEADLINE = re.compile(r"^(\w+)\s+Traceback \(most recent call last\)", re.MULTILINE)
 #: The last line of a traceback: the class, then the text, which may go on over more lines.
 _LAST_LINE = re.compile(r"^([A-Za-z_][\w.]*)(?:: (.*)|:?)$", re.MULTILINE | re.DOTALL)
+#: So many lines an error's text may have behind the name of its class.
+_MOST_LINES = 100
 
 
 class Failure(NamedTuple):
@@ -40,7 +42,7 @@ def from_traceback(text: str) -> Failure:
 
 def _last_line(plain: str) -> tuple[str, str]:
     """Find the class and the text at the end of a traceback that has no headline."""
-    lines = plain.split("\n")
+    lines = plain.split("\n")[-_MOST_LINES:]
     for number in range(len(lines) - 1, -1, -1):
         found = _LAST_LINE.match("\n".join(lines[number:]))
         if found and (found[2] is not None or number == len(lines) - 1):

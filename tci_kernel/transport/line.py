@@ -122,6 +122,7 @@ class Line:
             wait_jitter=0.3,
             wait_max=5.0,
         )
+        await self._session.wait_for_turn()  # behind an upload, say, which is no silence
         with self._telling(_TELL_AFTER_CREATING if creating else _hold_of(request) + _TELL_AFTER):
             async for attempt in retries:
                 with attempt:

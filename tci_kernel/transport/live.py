@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -159,9 +160,8 @@ class LiveTransport:
         """Replace the child by a fresh one in the same session."""
         await self._line.ask(Restart(self._relay, execution_count))
         # What the former child left unsaid is not for the next kernel process.
-        self._more = True
-        while self._more:
-            self._take(await self._line.ask(self._exchange(hold=0.0)))
+        while self._take(await self._line.ask(self._exchange(hold=0.0))) and self._more:
+            pass
 
     async def end(self, *, delay: float = 0.0, exit_session: bool = False) -> None:
         """End the child, after `delay` seconds unless a relay comes; the session's process too."""
@@ -208,11 +208,14 @@ class LiveTransport:
             self._on_end(TCIError(f"A fault of the relay itself: {error!r}. The session runs on."))
 
     async def _exchange_once(self) -> None:
-        exchange = self._exchange(self._line.hold)
+        hold, begin = self._line.hold, time.monotonic()
+        exchange = self._exchange(hold)
         try:
             frame = await self._line.ask(exchange)
-            self._take(frame)
+            brought = self._take(frame)
             _demand_child(frame)
+            if not brought and self.working:  # a session that does not hold is not asked more often
+                await self._pause(begin + hold - time.monotonic())
         except InvalidRequest as error:
             if not exchange.messages:
                 raise
@@ -254,8 +257,12 @@ class LiveTransport:
         else:
             pause = None if self._looks else _LAST_LOOK
         self._looks += 1
+        await self._pause(pause)
+
+    async def _pause(self, seconds: float | None) -> None:
+        """Wait until there is something to send, for so many seconds at most."""
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), pause)
+            await asyncio.wait_for(self._wake.wait(), seconds)
 
     def _exchange(self, hold: float) -> Exchange:
         size = 0
@@ -273,8 +280,8 @@ class LiveTransport:
             hold=hold if messages or self._working else 0.0,
         )
 
-    def _take(self, frame: Frame) -> None:
-        """Note what a frame says, and deliver its messages."""
+    def _take(self, frame: Frame) -> bool:
+        """Note what a frame says, and deliver its messages; tell whether there were any."""
         if frame.superseded:
             raise Superseded(
                 "Another kernel has taken over this session; variables and files are kept there."
@@ -293,6 +300,7 @@ class LiveTransport:
         self._deliver(news)
         if news:
             self._session.remember()  # a successor must not deliver them again
+        return bool(news)
 
 
 def _demand_child(frame: Frame) -> None:

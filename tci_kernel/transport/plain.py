@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tci_kernel.errors import InvalidResponse, TCIError
-from tci_kernel.transport.failure import Failure, from_traceback
+from tci_kernel.transport.failure import Failure, from_exception, from_traceback
 from tci_kernel.transport.hidden import ask
 from tci_kernel.transport.message import harmless
 
@@ -104,7 +104,11 @@ class PlainTransport:
 
     async def _evaluate(self, user_expressions: dict[str, str]) -> dict[str, Any]:
         """Return the results of a request's `user_expressions`, by their names."""
-        answer = await ask(self._session, "expressions", {"user_expressions": user_expressions})
+        try:
+            answer = await ask(self._session, "expressions", {"user_expressions": user_expressions})
+        except TCIError as error:  # the cell has run, and what it gave is there
+            failed = {"status": "error", **from_exception(error).content}
+            return dict.fromkeys(user_expressions, failed)
         return answer.value if isinstance(answer.value, dict) else {}
 
     async def question(self, function: str, arguments: dict[str, Any]) -> dict[str, Any] | None:
