@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from notebooks import Notebook, opened
-from scripted_service import Reply, ScriptedService, serving
+from scripted_service import Reply, ScriptedService, serving, success
 from test_client import bodies
 
 
@@ -51,3 +51,25 @@ def test_a_cut_connection_leaves_no_request_without_reply_and_idle(
     service, notebook = hostile
     service.replies = [Reply(cut=True)]
     assert notebook.run("1", deadline=10).error in {"ConnectionLost", "SessionExpired"}
+
+
+def test_values_that_cannot_be_had_cost_no_output(
+    hostile: tuple[ScriptedService, Notebook],
+) -> None:
+    """Where a cell has run and only its user_expressions fail, all that it gave is shown."""
+    service, notebook = hostile
+    service.replies = [success()]
+    notebook.run("0")  # a session that is as it should be
+    service.replies = [success({"type": "stdout", "data": "precious"}), Reply(502)]
+    cell = notebook.run("1", user_expressions={"a": "1"}, deadline=10)
+    assert (cell.status, cell.stdout) == ("ok", "precious")
+    assert cell.reply["content"]["user_expressions"]["a"]["ename"] == "ServiceError"
+
+
+def test_an_error_of_many_lines_ends_the_cell(
+    hostile: tuple[ScriptedService, Notebook],
+) -> None:
+    """An error is told by its last lines, so the kernel is not busy with all the others."""
+    service, notebook = hostile
+    service.replies = [success({"type": "error", "data": "line\n" * 300_000 + "OddError: why"})]
+    assert notebook.run("1", deadline=20).error == "OddError"

@@ -221,6 +221,19 @@ def test_a_problem_that_stays_ends_the_cell(session: HostileSession, notebook: N
     assert len(session.requests) - before < 20
 
 
+def test_a_session_that_always_has_more_is_not_flooded(
+    session: HostileSession, notebook: Notebook
+) -> None:
+    """It is asked no more often than one in which a cell runs."""
+    ends(notebook)
+    session.head = {"more": True}
+    ends(notebook)
+    before = len(session.requests)
+    notebook.silence(2.0)
+    assert len(session.requests) - before < 20
+    begin_anew(session, notebook)
+
+
 def test_huge_messages_pass(session: HostileSession, notebook: Notebook) -> None:
     """Megabytes in any part are handed on or left out; the cell ends."""
     text = "x" * 2**22

@@ -18,7 +18,7 @@ import pytest
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_core.paths import jupyter_runtime_dir
 
-from conftest import END_SESSION, Server, live_only, plain_only, wait_until
+from conftest import END_SESSION, Server, has_ended, live_only, plain_only, wait_until
 from notebooks import DEADLINE, Notebook
 from scripted_service import Reply, ScriptedService, serving, success
 from tci_kernel.client import TCIClient
@@ -160,6 +160,38 @@ def test_new_leaves_no_question_unanswered(notebook: Notebook) -> None:
     replies = [notebook.client.get_shell_msg(timeout=DEADLINE) for _ in range(2)]
     answered = {m["parent_header"]["msg_id"]: m["content"]["status"] for m in replies}
     assert answered == {question: "error", cell: "ok"}
+
+
+@live_only
+def test_new_with_code_behind_it_leaves_nothing_unanswered(
+    server: Server, open_notebook: Callable[..., Notebook]
+) -> None:
+    """What runs beside the cell, in a session that others use, ends when that is left."""
+    notebook = open_notebook(TCI_SESSION_ID=server.new_session())
+    notebook.run("import time")
+    subshell = notebook.command("create_subshell_request", {})["subshell_id"]
+    content = {"code": "time.sleep(60)", "silent": False, "store_history": True}
+    content |= {"user_expressions": {}, "allow_stdin": False, "stop_on_error": True}
+    beside = notebook.tell("execute_request", content, subshell_id=subshell)
+    notebook.wait_for(beside, "execute_input")
+    cell = notebook.send("%tci new\n6 * 7")
+    replies = [notebook.client.get_shell_msg(timeout=DEADLINE) for _ in range(2)]
+    answered = {m["parent_header"]["msg_id"]: m["content"]["status"] for m in replies}
+    assert answered == {beside: "error", cell: "ok"}
+
+
+def test_a_notebook_whose_folder_is_deleted_runs_and_ends(
+    tmp_path: Path, open_notebook: Callable[..., Notebook]
+) -> None:
+    """Its cells run in the session, which has a folder of its own; its kernel heeds SIGTERM."""
+    folder = tmp_path / "deleted"
+    folder.mkdir()
+    notebook = open_notebook(folder)
+    folder.rmdir()
+    assert notebook.run("6 * 7").result == "42"
+    pid = notebook.manager.provisioner.pid
+    os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: has_ended(pid))
 
 
 def test_new_leaves_the_session_for_another(notebook: Notebook, server: Server) -> None:

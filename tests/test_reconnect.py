@@ -84,6 +84,18 @@ def test_an_interrupt_reaches_what_is_far_away(notebook: Notebook, proxy: FaultP
         assert time.monotonic() - sent < 1 + proxy.round_trip
 
 
+def test_a_server_that_connects_meanwhile_is_answered(
+    notebook: Notebook, proxy: FaultProxy
+) -> None:
+    """What Jupyter Server asks on control, at each reload of a page, waits for no network."""
+    request = begin(notebook, "time.sleep(60)")
+    with proxy.gone(silent=True):
+        wait_for_text(notebook, request, TRYING)
+        assert notebook.command("kernel_info_request", {})["status"] == "ok"
+    by_message(notebook)
+    assert notebook.finish(request).error == "KeyboardInterrupt"
+
+
 def test_an_interrupt_waits_for_the_network(notebook: Notebook, proxy: FaultProxy) -> None:
     """What was sent while the network was gone arrives when it is back: an interrupt, a cell."""
     request = begin(notebook, "time.sleep(120)")
