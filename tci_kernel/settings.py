@@ -85,7 +85,12 @@ class Settings(BaseSettings):
     handover_timeout: float = Field(
         120.0, gt=0, description="Time that a session waits for the next kernel after SIGTERM."
     )
-    retries: int = Field(5, ge=0, description="How often a request that did not run is repeated.")
+    retries: int = Field(
+        5,
+        ge=0,
+        description="How often a request that did not run, or one that makes a session, "
+        "is repeated.",
+    )
 
     file_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
         (), description="Folders besides the notebook's own that `%tci upload` may read."

@@ -260,7 +260,7 @@ class Pump(threading.Thread):
             self.conversation.bury(text, all_aborted=aborted)
             try:
                 self._start_anew()
-            except (OSError, RuntimeError) as error:
+            except (OSError, RuntimeError, zmq.ZMQError) as error:
                 self.state = "failed"
                 self.poller = zmq.Poller()
                 self.poller.register(self.ear.fileno(), zmq.POLLIN)
