@@ -158,6 +158,20 @@ def test_what_is_no_json_object_is_left_out(broken: bytes, position: int) -> Non
     assert decode(pack(HEAD, [(1, "iopub", parts)])).messages == ()
 
 
+def test_a_bomb_of_tiny_parts_is_said_to_be_left_out() -> None:
+    """What takes many times its length in memory is not taken apart; as much text is."""
+    parts = wire("display_data")
+    parts[3] = b'{"data": [' + b"{}," * 2**22 + b"{}]}"
+    text = wire("stream", name="stdout", text='a "{}", \\' * 2**22)
+    bomb, printed = decode(pack(HEAD, [(1, "iopub", parts), (2, "iopub", text)])).messages
+    assert bomb.msg_type == "stream"
+    assert "13 MB is left out" in bomb.content["text"]
+    assert printed.frames[3] == text[3]
+    parts[0] = wire("execute_reply")[0]
+    [reply] = decode(pack(HEAD, [(1, "shell", parts)])).messages
+    assert reply.content["ename"] == "InvalidResponse"
+
+
 @given(st.sampled_from(["shell", "control", "stdin", "iopub"]), json_values, json_values)
 def test_only_messages_of_a_kernel_come_out(channel: str, header: Any, content: Any) -> None:
     """Whatever a hostile agent packs: what comes out is of an allowed type, all parts objects."""

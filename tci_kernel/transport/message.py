@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
@@ -67,6 +68,12 @@ _PROTOCOL = "5."
 
 #: What is raised where something is made of odd JSON.
 _ODD = (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError)
+
+#: JSON of more objects and lists, or of more values, than so is not taken apart: `{},` takes some
+#: thirty times its length in memory.
+_MOST_OBJECTS, _MOST_VALUES = 2**22, 2**25
+_NO_STRUCTURE = bytes(set(range(256)) - set(b'{[,"'))
+_STRING = re.compile(rb'"[^"]*"')
 
 #: Counts beyond this are nonsense.
 _MOST_CELLS = 2**31
@@ -148,6 +155,8 @@ class Message:
         """
         if not _holds(self._has_good_headers):
             return None
+        if self.channel == "iopub" and _is_bomb(self.frames[3]):
+            return self._left_out()
         if self.channel not in {"shell", "control"}:
             return self if _holds(lambda: isinstance(self.content, dict)) else None
         try:
@@ -158,6 +167,14 @@ class Message:
     def with_content(self, content: bytes) -> Message:
         """Return this message with another content."""
         return Message(self.number, self.channel, (*self.frames[:3], content, *self.frames[4:]))
+
+    def _left_out(self) -> Message:
+        """Return, in place of an output that is too much to be taken apart, one that says so."""
+        header = json.dumps({**self.header, "msg_type": "stream"}).encode()
+        size = len(self.frames[3]) / 10**6
+        text = f"TCI: an output of {size:.0f} MB is left out, because it has too many parts.\n"
+        content = json.dumps({"name": "stderr", "text": text}).encode()
+        return Message(self.number, self.channel, (header, self.frames[1], b"{}", content))
 
     def _with_harmless_payload(self) -> Message:
         payload = self.content.get("payload")
@@ -198,12 +215,23 @@ def _refuse_constant(name: str) -> NoReturn:
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
+def _is_bomb(data: bytes) -> bool:
+    """Tell whether JSON would take far more memory than it is long: it has too many parts."""
+    if data.count(b"{") + data.count(b"[") <= _MOST_OBJECTS and data.count(b",") <= _MOST_VALUES:
+        return False
+    unescaped = data.replace(rb"\\", b"").replace(rb"\"", b"")
+    bare = _STRING.sub(b"", unescaped.translate(None, _NO_STRUCTURE))
+    return bare.count(b"{") + bare.count(b"[") > _MOST_OBJECTS or bare.count(b",") > _MOST_VALUES
+
+
 def json_object(data: bytes) -> JSONObject:
     """Return the JSON object in `data`; raises ValueError (or RecursionError) if it holds none.
 
     The quick parser refuses half a surrogate pair and deep nesting, which are rare and allowed,
     and what is not UTF-8: a file name may come as the bytes that it is, as `jupyter_client` has it.
     """
+    if _is_bomb(data):
+        raise ValueError("JSON of too many parts")
     try:
         value = from_json(data, allow_inf_nan=False)
     except ValueError:
