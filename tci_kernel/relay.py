@@ -53,7 +53,6 @@ class Relay:
         self._unnoted: set[str] = set()
         self._failed = False
         self._set_up_in = 0
-        self._suspected: set[str] = set()
         self._refusal: LiveRefused | None = None
         self._count = 0
 
@@ -201,15 +200,10 @@ class Relay:
                 self._unseen.run(code, partial(self._note_start_up, code))
 
     def _note_start_up(self, code: str, died: bool) -> None:
-        """Leave out start-up code of which Python dies twice running, or no cell would ever run.
-
-        Once it may have been the cell behind it: what a child says last can be lost with it.
-        """
-        if not died or code not in self._suspected:
-            self._suspected = {code} if died else self._suspected - {code}
-            return
-        self._kernel.start_up.leave_out(code)
-        self._notices.tell(f"TCI: Python died of start-up code, which does not run again:\n{code}")
+        """Tell of start-up code that is not to run again."""
+        if self._kernel.start_up.leaves_out(code, died=died):
+            text = "TCI: Python died of start-up code, which does not run again:"
+            self._notices.tell(f"{text}\n{code}")
 
     def _send(
         self, channel: Channel, header: Any, metadata: dict[str, Any], content: dict[str, Any]

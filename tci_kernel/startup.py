@@ -22,6 +22,7 @@ class StartUp:
 
     def __init__(self) -> None:
         self.codes: list[str] = []
+        self._suspected: set[str] = set()
         self._over = False
         self._room = _MOST
 
@@ -39,6 +40,17 @@ class StartUp:
         """Keep no more: a person's cell has come."""
         self._over = True
 
-    def leave_out(self, code: str) -> None:
-        """Do not run this code again."""
-        self.codes.remove(code)
+    def leaves_out(self, code: str, *, died: bool) -> bool:
+        """Note how a run of this code has ended; tell whether it is not to run again.
+
+        That is when Python has died of it twice running, or no cell would ever run. Once it may
+        have been the cell behind it: what a child says last can be lost with it.
+        """
+        if not died:
+            self._suspected.discard(code)
+        elif code in self._suspected:
+            self.codes.remove(code)
+            return True
+        else:
+            self._suspected.add(code)
+        return False
