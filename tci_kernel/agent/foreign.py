@@ -101,7 +101,7 @@ class ForeignCells:
                     result, reply = self._republish(asked)
                 if reply["status"] == "ok":
                     return result
-                if reply["status"] != "aborted" or self.pump.state not in ("starting", "ready"):
+                if reply["status"] != "aborted" or self.pump.has_ended:
                     raise child_error(reply)
 
     @contextlib.contextmanager

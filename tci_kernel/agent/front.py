@@ -88,6 +88,8 @@ class Front:
         """Do what a request asks for; return what its frame says, and the messages in it."""
         op = head["op"]
         if op == "status":
+            if head["hear"]:
+                self._hear_child()
             return {"result": self._status()}, []
         is_new = head["relay"] != self.conversation.relay
         if not self.conversation.take_over(head["relay"]):
@@ -191,7 +193,6 @@ class Front:
         }
 
     def _status(self) -> JSONObject:
-        self._notice_death()
         process = self.pump.process
         return {
             **about(ipython=self.shell is not None),
@@ -204,14 +205,16 @@ class Front:
             "child_uptime": time.monotonic() - process.started,
         }
 
-    def _notice_death(self) -> None:
-        """Wait until a child that has ended since the last request is replaced, or given up."""
-        pump, process = self.pump, self.pump.process
-        if process.popen.poll() is not None:
-            pump.wake()
-            self.conversation.lock.wait_for(
-                lambda: pump.process is not process or pump.state in ("failed", "ended"), START
-            )
+    def _hear_child(self) -> None:
+        """Wait until the child says a word, or is found to have ended since the last request.
+
+        That a process is there does not tell that it lives: one that is killed takes its time.
+        """
+        pump, process, begin = self.pump, self.pump.process, time.monotonic()
+        pump.order(pump.ping)
+        self.conversation.lock.wait_for(
+            lambda: process.reached >= begin or pump.process is not process or pump.has_ended, START
+        )
 
     def _leave(self) -> None:
         """Leave the session as it was before the agent."""

@@ -109,7 +109,7 @@ class Pump(threading.Thread):
             self.ear.recv(2**12)
         while self.orders:
             self.orders.popleft()()
-        if self.state in ("starting", "ready"):
+        if not self.has_ended:
             self._hear()
             self._send()
             self._watch(happened)
@@ -133,10 +133,20 @@ class Pump(threading.Thread):
             self.poller.register(source, zmq.POLLIN)
         self.process.ping()
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether there is no child, and none is to come."""
+        return self.state not in ("starting", "ready")
+
+    def ping(self) -> None:
+        """Make the child say a word."""
+        if not self.has_ended:
+            self.process.ping()
+
     def speak_for(self, session: str) -> None:
         """Be the client of another Jupyter session; the child has heard nothing of the former."""
         self.session = session
-        if self.state in ("starting", "ready"):
+        if not self.has_ended:
             self.process.introduce(self.context, self.session)
             self._listen()
 

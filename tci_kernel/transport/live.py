@@ -224,7 +224,7 @@ class LiveTransport:
     async def _demand_lasting_child(self) -> None:
         """Raise `LiveRefused` where what a request starts ends with it: no variable would last."""
         try:
-            child = (await self._line.ask(Status(self._relay))).child
+            child = (await self._line.ask(Status(self._relay, hear=True))).child
         except AgentMissing:
             raise LiveRefused("Its Python does not live on from one request to the next.") from None
         if child.state == "failed" or child.generation > self.generation:

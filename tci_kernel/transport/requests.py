@@ -137,9 +137,13 @@ class End:
 
 @dataclass(frozen=True)
 class Status:
-    """Ask for processes, memory (bytes), versions and times; any relay may."""
+    """Ask for processes, memory (bytes), versions and times; any relay may.
+
+    With `hear` the answer waits for a word of the child, or for its end.
+    """
 
     relay: str
+    hear: bool = False
 
 
 Request = Exchange | Fetch | Restart | End | Status
