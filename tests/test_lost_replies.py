@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -30,6 +31,19 @@ def reply_to(relay: Relay, code: str) -> dict[str, object]:
     """Run a cell and return what its one reply says."""
     [reply] = [m.content for m in relay.run(code) if m.msg_type == "execute_reply"]
     return reply
+
+
+def test_code_that_keeps_pythons_lock_from_the_start_is_interrupted(relay: Relay) -> None:
+    """It heeds signals, but the cell cannot say that it has begun; the next cell meets nothing."""
+    pid = relay.result("import os, re; os.getpid()")
+    request = relay.execute_request("re.match('(a+)+$', 'a' * 32 + 'b')")
+    relay.exchange(request, hold=0)
+    begin = time.monotonic()
+    relay.exchange(relay.message("interrupt_request", {}, "control"), hold=0)
+    [reply] = [m.content for m in relay.finish(request) if m.msg_type == "execute_reply"]
+    assert reply["ename"] == "KeyboardInterrupt"
+    assert time.monotonic() - begin < 10  # the match takes a minute
+    assert relay.result("os.getpid()") == pid
 
 
 @pytest.mark.parametrize("times", [1, 2])
@@ -62,7 +76,9 @@ def test_interrupts_of_a_completion_cost_no_variables(relay: Relay) -> None:
 
 def test_a_fault_of_the_kernel_is_a_reply_too(relay: Relay) -> None:
     """A cell that is idle and has no reply gets one before long that says so."""
-    reply = reply_to(relay, BEHIND_CODE.format("1 / 0"))
+    said = relay.run(BEHIND_CODE.format("1 / 0"))
+    [reply] = [m.content for m in said if m.msg_type == "execute_reply"]
+    assert any(m.msg_type == "error" for m in said)
     assert (reply["status"], reply["ename"]) == ("error", "KernelError")
     assert "variables are kept" in str(reply["evalue"])
     relay.run(MEND)

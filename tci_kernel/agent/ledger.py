@@ -106,6 +106,9 @@ class Asked:
     def unheard(self, count: int) -> Iterator[tuple[str, Frames]]:
         """Yield the reply that the child has not given, if somebody waits for it."""
         if self.runs:
+            if not self.silent:
+                error = {name: NO_REPLY[name] for name in ("ename", "evalue")}
+                yield "iopub", self.message("error", {**error, "traceback": [NO_REPLY["evalue"]]})
             yield from self.answers({**NO_REPLY, "execution_count": count})
         elif self.msg_type[: -len("_request")] in QUESTIONS:
             yield from self.answers(NO_ANSWER)

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 #: Deaths in a row, without one answer, after which the child is given up.
 ATTEMPTS = 3
 
+#: Seconds after which a cell may have begun although it has not said so: code in C that keeps
+#: Python's lock from its beginning keeps the thread waiting that would say it.
+SPEECHLESS = 0.3
+
 #: What a message raises that the user's code has made up; it is dropped.
 ODD = (AttributeError, KeyError, RecursionError, TypeError, ValueError)
 
@@ -198,7 +202,7 @@ class Pump(threading.Thread):
         with self.conversation.lock:
             ledger = self.conversation.ledger
             cells = ledger.cells_before(request)
-            if not cells and not ledger.runs_cell:
+            if not cells and not ledger.runs_cell and not request.interrupted_at:
                 self.process.send("control", frames)  # it may meet a comm's message
                 return True
             at_work = ledger.at_work() if cells else None
@@ -207,6 +211,8 @@ class Pump(threading.Thread):
                 self._signal()
             meant = [cell for cell in cells if not cell.silent] or cells
             if meant and at_work is not meant[0]:
+                if at_work is None:
+                    self._signal_speechless(meant[0], request)
                 return False  # before it is busy, a kernel ignores the signal
             for channel, answer in request.answers({"status": "ok"}):
                 self.conversation.hear(channel, answer)
@@ -217,6 +223,13 @@ class Pump(threading.Thread):
         """Interrupt the child from outside: its own handler may never get to run."""
         self.process.signal(signal.SIGINT)
         self.process.ping()  # a loop that waits heeds a signal only when something comes
+
+    def _signal_speechless(self, cell: Asked, request: Asked) -> None:
+        """Interrupt, now and again, a cell that may well run: its code keeps it from saying so."""
+        since = max(cell.sent_at, request.sent_at, request.interrupted_at)
+        if cell.sent and time.monotonic() - since > SPEECHLESS:
+            request.interrupted_at = time.monotonic()
+            self._signal()
 
     def leave_question(self) -> None:
         """Interrupt a cell that waits for an answer of somebody who is gone."""
