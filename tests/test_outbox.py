@@ -114,6 +114,20 @@ def test_one_huge_text_keeps_its_ends() -> None:
     assert len(printed) < 20_000
 
 
+def test_what_comes_behind_a_huge_frame_keeps_its_end() -> None:
+    """A frame that is on its way leaves the room for what comes behind it as it is."""
+    outbox = Outbox(12_800)
+    add_text(outbox, "a" * 10_700)
+    outbox.take()
+    add_text(outbox, "b" * 3_000)
+    assert texts(list(outbox.held.values())) == "a" * 10_700 + "b" * 3_000
+    add_text(outbox, "c" * 20_000)
+    kept = texts(list(outbox.held.values()))
+    assert "dropped" in kept
+    assert kept.endswith("c")
+    assert outbox.size - outbox.in_frames <= outbox.limit
+
+
 def test_huge_texts_in_a_row_stay_below_the_limit() -> None:
     """Each text over a quarter of the limit first keeps its ends, and gives way like any other."""
     outbox = Outbox(20_000)

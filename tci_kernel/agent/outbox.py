@@ -41,13 +41,13 @@ class Held(NamedTuple):
 class Outbox:
     """The child's messages, numbered from 1, until they are acknowledged.
 
-    Over `limit` bytes the middle of stream text that was in no frame yet gives way to a line that
-    says how much; nothing else is ever dropped.
+    Over `limit` bytes that were in no frame yet, the middle of their stream text gives way to a
+    line that says how much; nothing else is ever dropped.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.size = 0
+        self.size = self.in_frames = 0
         self.last = 0
         self.sent = 0
         self.held: OrderedDict[int, Held] = OrderedDict()
@@ -61,13 +61,15 @@ class Outbox:
         size = sum(map(len, frames)) + 64
         self.held[self.last] = Held(self.last, channel, frames, size, parent)
         self.size += size
-        if self.size > self.limit:
+        if self.size - self.in_frames > self.limit:
             self._cut()
 
     def acknowledge(self, number: int) -> None:
         """Forget the messages up to `number`."""
         while self.held and next(iter(self.held)) <= number:
-            self.size -= self.held.popitem(last=False)[1].size
+            forgotten = self.held.popitem(last=False)[1].size
+            self.size -= forgotten
+            self.in_frames = max(0, self.in_frames - forgotten)
 
     def take(self) -> tuple[list[Held], bool]:
         """Return what one frame can hold, and whether there is more."""
@@ -79,6 +81,7 @@ class Outbox:
                 return taken, True
             taken.append(message)
             self.sent = max(self.sent, message.number)
+            self.in_frames = max(self.in_frames, size)
         self.sent = self.last
         return taken, False
 
@@ -97,7 +100,7 @@ class Outbox:
 
     def _cut(self) -> None:
         """Drop the oldest stream text, but its beginning, until a quarter of the room is free."""
-        excess = self.size - self.limit * 3 // 4
+        excess = self.size - self.in_frames - self.limit * 3 // 4
         kept = 0
         untold: Counter[int] = Counter()
         for message in [held for held in self.held.values() if self._can_drop(held)]:
