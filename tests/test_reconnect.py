@@ -83,7 +83,7 @@ def test_an_interrupt_reaches_what_is_far_away(notebook: Notebook, proxy: FaultP
         by_message(notebook)
         assert notebook.finish(request).error == "KeyboardInterrupt"
         seconds.append(time.monotonic() - sent)
-    assert min(seconds) < 1 + proxy.round_trip  # a busy machine may be late now and then
+    assert min(seconds) < 1 + 2 * proxy.round_trip  # a busy machine adds to it
 
 
 def test_a_server_that_connects_meanwhile_is_answered(
