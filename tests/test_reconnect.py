@@ -75,15 +75,14 @@ def test_a_cell_prints_on_while_the_network_is_gone(
 
 def test_an_interrupt_reaches_what_is_far_away(notebook: Notebook, proxy: FaultProxy) -> None:
     """Within a second of a round trip it ends a cell, whatever the agent waits for just then."""
+    notebook.run("1 / 0")  # the first traceback of a Python imports what shows it
     proxy.round_trip = 0.15
-    seconds = []
     for _ in range(3):
         request = begin(notebook, "time.sleep(60)")
         sent = time.monotonic()
         by_message(notebook)
         assert notebook.finish(request).error == "KeyboardInterrupt"
-        seconds.append(time.monotonic() - sent)
-    assert min(seconds) < 1 + 2 * proxy.round_trip  # a busy machine adds to it
+        assert time.monotonic() - sent < 1 + proxy.round_trip
 
 
 def test_a_server_that_connects_meanwhile_is_answered(
