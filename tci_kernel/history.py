@@ -42,9 +42,6 @@ LONGEST_QUEUE = 1_000
 #: Cells that IPython does not keep either.
 _EXIT = re.compile(r"(exit|quit)(\s*\(.*\))?$")
 
-#: Where this is in no cell, IPython runs it as it is.
-_UNLIKE_PYTHON = re.compile(r"[%!?]|>>>|In \[|\A\s|^\s*[,;/]", re.MULTILINE)
-
 #: The tables of IPython's `HistoryAccessor.init_db`.
 _TABLES = """
 CREATE TABLE IF NOT EXISTS sessions (session integer primary key autoincrement, start timestamp,
@@ -202,8 +199,6 @@ def _is_worth_keeping(code: Any) -> bool:
 
 def _as_python(source: str) -> str:
     """Return a cell as IPython runs it: magics and shell commands are calls there."""
-    if not _UNLIKE_PYTHON.search(source):
-        return source  # and IPython's machinery need not be imported
     from IPython.core.inputtransformer2 import TransformerManager  # noqa: PLC0415
 
     with suppress(Exception):  # IPython raises many kinds for what is no Python

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tci_kernel import questions
 from tci_kernel.channels import Channels, Incoming
-from tci_kernel.errors import LiveRefused, SessionExpired, TCIError
+from tci_kernel.errors import LiveRefused, TCIError
 from tci_kernel.interrupts import ChildInterrupts
 from tci_kernel.notices import Notices
 from tci_kernel.pending import Pending
@@ -107,11 +107,11 @@ class Relay:
 
     def abandon(self) -> None:
         """Let the child go because the kernel turns to another session; what it was asked ends."""
-        self.stop()
+        self._open = False
         if self.pending:
-            self._ended(
-                SessionExpired("This kernel has left the session. It is not known what ran.")
-            )
+            self._live.leave()
+        else:
+            self._live.stop()
 
     async def end(self, *, delay: float = 0.0, exit_session: bool) -> None:
         """End the child, and the session's process with it if told so."""

@@ -82,6 +82,7 @@ class Use:
         self.random = random.Random(seed)
         self.requests: dict[str, Request] = {}
         self.number = 0
+        self.interrupted = False
         self.ran: set[int] = set()
         self.never_ran: set[int] = set()
 
@@ -176,8 +177,10 @@ class Use:
     def check(self) -> None:
         """Compare what has run with what was said of it."""
         cell = self.notebook.run("print(open('ran', 'a+').seek(0) or open('ran').read())")
-        if cell.reply["content"].get("ename") in {"KeyboardInterrupt", "KernelError"}:
-            return  # an interrupt that was sent just before may overtake, as to any kernel
+        interrupted, self.interrupted = self.interrupted, False
+        ename = cell.reply["content"].get("ename")
+        if interrupted and ename in {"KeyboardInterrupt", "KernelError"}:
+            return  # one that was sent just before may overtake, as to any kernel
         assert cell.status == "ok", cell
         numbers = [int(line) for line in cell.stdout.split()]
         assert len(numbers) == len(set(numbers)), f"twice: {numbers}"
@@ -189,6 +192,7 @@ class Use:
 
     def interrupt(self) -> None:
         """Interrupt by signal or by message."""
+        self.interrupted = True
         self.hear(self.random.random() * 0.4)
         if self.random.random() < 0.5:
             self.notebook.manager.interrupt_kernel()

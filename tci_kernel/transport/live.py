@@ -43,6 +43,8 @@ _LAST_LOOK = 0.3
 #: seconds.
 _LEASE = 300.0
 
+_LEFT = "This kernel has left the session. It is not known what has run."
+
 #: Most bytes of messages in one exchange; the others wait for the next one. A service that takes
 #: less gets less.
 _LARGEST_REQUEST = 16 * 2**20
@@ -146,6 +148,11 @@ class LiveTransport:
         if self._pumping is not None:
             self._pumping.cancel()
 
+    def leave(self) -> None:
+        """End the transport because the kernel turns to another session."""
+        self.stop()
+        self._on_end(SessionExpired(_LEFT))
+
     def give_up(self) -> None:
         """End the transport because a person does not want to wait for the service any more."""
         self.stop()
@@ -198,11 +205,7 @@ class LiveTransport:
             self._on_end(error)
         except asyncio.CancelledError:
             if not self._stopped:  # the session was left under a request
-                self._on_end(
-                    SessionExpired(
-                        "This kernel has left the session. It is not known what has run."
-                    )
-                )
+                self._on_end(SessionExpired(_LEFT))
             raise
         except Exception as error:  # noqa: BLE001  a relay that stops silently loses a user's work
             self._on_end(TCIError(f"A fault of the relay itself: {error!r}. The session runs on."))
