@@ -95,7 +95,7 @@ class Front:
         if not self.conversation.take_over(head["relay"]):
             return {"superseded": True}, []
         if is_new and self.conversation.asks:
-            self.pump.order(self.pump.leave_question)
+            self.pump.order(lambda: self.pump.interrupts.leave_question(self.pump.process))
         if op in ("boot", "exchange", "fetch"):
             self.pump.go_on()
         if op == "boot":

@@ -184,6 +184,11 @@ class Process:
         with contextlib.suppress(OSError):
             os.killpg(self.popen.pid, signum)
 
+    def interrupt(self) -> None:
+        """Interrupt the child from outside: its own handler may never get to run."""
+        self.signal(signal.SIGINT)
+        self.ping()  # a loop that waits heeds a signal only when something comes
+
     def note_family(self) -> None:
         """Remember what is below the child; nothing is any more once it has ended."""
         self.family = descendants(self.popen.pid) or self.family

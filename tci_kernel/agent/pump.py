@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import threading
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import zmq
 
+from .interrupts import Interrupts
 from .process import Process
 from .session import unload
 from .wire import NAME
@@ -25,15 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .conversation import Conversation
-    from .ledger import Asked
     from .wire import Frames, JSONObject
 
 #: Deaths in a row, without one answer, after which the child is given up.
 ATTEMPTS = 3
-
-#: Seconds after which a cell may have begun although it has not said so: code in C that keeps
-#: Python's lock from its beginning keeps the thread waiting that would say it.
-SPEECHLESS = 0.3
 
 #: What a message raises that the user's code has made up; it is dropped.
 ODD = (AttributeError, KeyError, RecursionError, TypeError, ValueError)
@@ -59,7 +54,7 @@ class Pump(threading.Thread):
         self.ends_at: float | None = None
         self.exits = self.is_leased = False
         self.orders: deque[Callable[[], None]] = deque()
-        self.interrupts: deque[tuple[Asked, Frames]] = deque()
+        self.interrupts = Interrupts(conversation)
         self.bell, self.ear = socket.socketpair()
         self.bell.setblocking(False)
         self.ear.setblocking(False)
@@ -187,55 +182,10 @@ class Pump(threading.Thread):
         for message in due:
             asked = message.asked
             if asked is not None and asked.msg_type == "interrupt_request":
-                self.interrupts.append((asked, message.frames))
+                self.interrupts.waiting.append((asked, message.frames))
             else:
                 self.process.send(message.channel, message.frames)
-        while self.interrupts and self._interrupt(*self.interrupts[0]):
-            self.interrupts.popleft()
-
-    def _interrupt(self, request: Asked, frames: Frames) -> bool:
-        """Interrupt the cell that a request means, once that is busy; tell whether it is done.
-
-        It means the first cell that was asked before it, and none that was asked behind it.
-        Whatever holds that cell up, as start-up code may, is interrupted too.
-        """
-        with self.conversation.lock:
-            ledger = self.conversation.ledger
-            cells = ledger.cells_before(request)
-            if not cells and not ledger.runs_cell and not request.interrupted_at:
-                self.process.send("control", frames)  # it may meet a comm's message
-                return True
-            at_work = ledger.at_work() if cells else None
-            if at_work is not None and at_work.interrupted_at < request.sent_at:
-                at_work.interrupted_at = time.monotonic()
-                self._signal()
-            meant = [cell for cell in cells if not cell.silent] or cells
-            if meant and at_work is not meant[0]:
-                if at_work is None:
-                    self._signal_speechless(meant[0], request)
-                return False  # before it is busy, a kernel ignores the signal
-            for channel, answer in request.answers({"status": "ok"}):
-                self.conversation.hear(channel, answer)
-            self.conversation.lock.notify_all()
-            return True
-
-    def _signal(self) -> None:
-        """Interrupt the child from outside: its own handler may never get to run."""
-        self.process.signal(signal.SIGINT)
-        self.process.ping()  # a loop that waits heeds a signal only when something comes
-
-    def _signal_speechless(self, cell: Asked, request: Asked) -> None:
-        """Interrupt, now and again, a cell that may well run: its code keeps it from saying so."""
-        since = max(cell.sent_at, request.sent_at, request.interrupted_at)
-        if cell.sent and time.monotonic() - since > SPEECHLESS:
-            request.interrupted_at = time.monotonic()
-            self._signal()
-
-    def leave_question(self) -> None:
-        """Interrupt a cell that waits for an answer of somebody who is gone."""
-        with self.conversation.lock:
-            if self.conversation.ledger.at_work() is not None:
-                self._signal()
+        self.interrupts.send(self.process)
 
     def _watch(self, happened: dict[object, int]) -> None:
         """Read the child's pipes, and notice its death."""
@@ -278,7 +228,7 @@ class Pump(threading.Thread):
         """Replace the child, and end what the former was asked."""
         self.process.kill()
         self.process.close()
-        self.interrupts.clear()
+        self.interrupts.waiting.clear()
         with self.conversation.lock:
             self.conversation.bury(text, all_aborted=aborted)
             try:

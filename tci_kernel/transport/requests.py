@@ -32,7 +32,7 @@ SMALLEST_LIMIT = 2**12
 #: The agent's modules in the order in which they need each other.
 _MODULES = (
     *("__init__", "wire", "outbox", "ledger", "inbox", "conversation", "process", "session"),
-    *("pump", "variables", "shell", "foreign", "front", "entry"),
+    *("interrupts", "pump", "variables", "shell", "foreign", "front", "entry"),
 )
 
 #: What runs in the child, in this order.
