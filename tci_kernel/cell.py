@@ -79,9 +79,10 @@ async def run_hidden_cell(
 ) -> AsyncIterator[Result]:
     """Yield what a front end's own request gives; without a session it is answered, not run.
 
-    A session costs money: only a person's cell makes one.
+    A session costs money: only a person's cell makes one. Nor is it used before a person knows
+    what was lost in it.
     """
-    if connection.session.id is None:
+    if connection.session.id is None or connection.session.has_loss:
         return
     transport = await connection.open()
     if isinstance(transport, PlainTransport):

@@ -19,6 +19,7 @@ from tci_kernel.pending import Pending
 from tci_kernel.routes import Routes
 from tci_kernel.senders import is_hidden, is_typed, stops_others
 from tci_kernel.transport.failure import from_exception
+from tci_kernel.transport.frames import AgentMissing
 from tci_kernel.transport.live import LiveTransport
 from tci_kernel.unseen import Unseen
 
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
     from tci_kernel.transport.frames import Health, Hello
     from tci_kernel.transport.message import Channel, Message
     from tci_kernel.transport.plain import Result
+
+_LOST = (
+    "The session's Python process has been started anew since the last cell. Variables are lost; "
+    "files are kept. This cell has not run: first run again what it builds on."
+)
 
 
 class Relay:
@@ -301,6 +307,8 @@ class Relay:
             self._kernel.log.warning("The live transport has ended: %s", error)
         if self.pending.cells:
             self._session.take_loss()  # they tell it
+        elif isinstance(error, AgentMissing):
+            self._session.note_loss(AgentMissing(_LOST))
         for begun in self.pending.begun.values():
             begun.fail(error)
         failure = from_exception(error)

@@ -51,7 +51,7 @@ class Session:
         self.acknowledged = 0
         self.fresh = False
         self._only_named = self.id is not None  # by the setting: nobody has seen it yet
-        self._loss: SessionExpired | None = None
+        self._loss: TCIError | None = None
         self._remembered = remembered
         self._turn = asyncio.Lock()
         self._under_way: asyncio.Task[Execution] | None = None
@@ -217,8 +217,17 @@ class Session:
         """Leave the session to the next kernel that the same parent soon starts in this folder."""
         self._remembered.hand_over(seconds)
 
-    def take_loss(self) -> SessionExpired | None:
-        """Return the end that the session was found to have come to, once.
+    @property
+    def has_loss(self) -> bool:
+        """Whether something was lost of which no person knows yet."""
+        return self._loss is not None
+
+    def note_loss(self, loss: TCIError) -> None:
+        """Let the next cell tell of a loss in the session, and not run on what is gone."""
+        self._loss = loss
+
+    def take_loss(self) -> TCIError | None:
+        """Return the end that the session was found to have come to, or a loss in it, once.
 
         What a front end asks by itself may find it: then a person is still to be told.
         """

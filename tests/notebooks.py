@@ -13,7 +13,6 @@ from typing import Any
 
 from jupyter_client.blocking import BlockingKernelClient
 from jupyter_client.manager import KernelManager
-from jupyter_client.session import new_id
 from jupyter_kernel_test.msgspec_v5 import schema_fragments, validate_message
 
 #: Seconds after which something that should happen has not happened.
@@ -91,7 +90,6 @@ class Notebook:
 
     def _connect(self) -> Any:
         client = self.manager.client()
-        client.session.session = new_id()  # or a restarted kernel would see the ids used before
         client.start_channels()
         client.wait_for_ready(timeout=DEADLINE)
         return client

@@ -23,6 +23,13 @@ def transport() -> str:
 
 TICKS = "import time\nfor n in range({}): print(n, flush=True); time.sleep(0.1)"
 
+#: Runs until somebody writes a file, and writes another one then.
+COUNTED = (
+    "import os, time\nprint('begin {0}', flush=True)\n"
+    "while not os.path.exists('go{0}'): time.sleep(0.05)\n"
+    "print('end {0}', flush=True); open('gone{0}', 'w').close()"
+)
+
 END_AGENT = (
     "# tci-agent\nimport sys; _pump = sys.modules['_tci_agent.entry'].front.pump; "
     "_pump.order(_pump.finish)"
@@ -35,6 +42,11 @@ def begin(notebook: Notebook, code: str = TICKS.format(600)) -> str:
     request = notebook.send(code)
     notebook.wait_for(request, "stream")
     return request
+
+
+def status(notebook: Notebook) -> str:
+    """Return what the kernel says of its session, and of Python there if that is reached."""
+    return notebook.run("%tci status").contents("display_data")[0]["data"]["text/plain"]
 
 
 def test_a_killed_python_leaves_the_session(notebook: Notebook, server: Server) -> None:
@@ -74,6 +86,30 @@ def test_a_question_of_a_killed_kernel_does_not_wait_for_ever(notebook: Notebook
     notebook.client.get_stdin_msg(timeout=10)
     notebook.restart(now=True)
     assert notebook.run("x").result == "1"
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_cell_with_the_id_of_one_before_the_kill_gets_its_own_outputs(
+    notebook: Notebook, ended: bool
+) -> None:
+    """A client that counts anew after a kill hears of its own cell, not of the former ones."""
+    files = Path(notebook.run("import os; print(os.getcwd())").stdout.strip())
+    former = begin(notebook, COUNTED.format(1))
+    for life in (2, 3):
+        notebook.restart(now=True)
+        if ended:
+            (files / f"go{life - 1}").touch()
+            wait_until((files / f"gone{life - 1}").exists)
+        notebook.client.session.message_count = int(former.rpartition("_")[2])
+        request = notebook.send(COUNTED.format(life))
+        assert request == former
+        if not ended:
+            (files / f"go{life - 1}").touch()
+        assert notebook.wait_for(request, "stream")["content"]["text"] == f"begin {life}\n"
+    (files / "go3").touch()
+    cell = notebook.finish(request)
+    assert (cell.status, cell.stdout, cell.count) == ("ok", "end 3\n", 4)
+    assert notebook.run("'next'").result == "'next'"
 
 
 @pytest.mark.slow
@@ -187,6 +223,23 @@ def test_an_agent_that_is_gone_is_booted_again(notebook: Notebook, server: Serve
     cell = notebook.run("print('again'); 'x' in globals()")
     assert (cell.stdout, cell.result, cell.status) == ("again\n", "False", "ok")
     assert set(server.sessions()) == {session_id}
+
+
+def test_an_agent_that_is_gone_between_cells_is_told_in_the_next(
+    notebook: Notebook, server: Server
+) -> None:
+    """A cell does not run without what it builds on before a person knows that this is lost."""
+    thread = "import threading, time; threading.Thread(target=time.sleep, args=[60]).start()"
+    notebook.run(f"open('kept', 'w').close(); {thread}")  # what can speak is looked at
+    [session_id] = server.sessions()
+    server.run(END_AGENT, session_id)
+    wait_until(lambda: "Python" not in status(notebook))
+    hidden = notebook.run("open('hidden', 'w').close()", silent=True)
+    assert hidden.status == "ok"
+    lost = notebook.run("open('ran', 'w').close()")
+    assert lost.error == "AgentMissing"
+    assert "This cell has not run" in lost.contents("error")[0]["evalue"]
+    assert notebook.run("import os; sorted(os.listdir())").result == "['kept']"
 
 
 def test_a_signal_during_a_restart_changes_nothing(

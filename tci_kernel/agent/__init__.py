@@ -6,8 +6,9 @@ the relay is written down in `transport/frames.py`. From the inside out:
 
     outbox        the child's messages, numbered, until the relay has acknowledged them
     ledger        what the child was asked and has not finished
+    namesakes     requests that have the id of one before them, kept apart
     inbox         what waits for the child, and the cells that a failure stops
-    conversation  all three, under one lock
+    conversation  all four, under one lock
     process       one child ipykernel: its process, its sockets
                   (in it run mend, speakers and child: what can speak, and what starts it)
     pump          the one thread that owns the sockets, sends, and watches the child

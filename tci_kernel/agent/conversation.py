@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from .inbox import Inbox, Waiting
 from .ledger import LARGEST, Ledger, answer, without_content
+from .namesakes import Namesakes
 from .outbox import Outbox
 from .wire import loads
 
@@ -31,6 +32,7 @@ class Conversation:
         self.outbox = Outbox(options["max_buffer"])
         self.ledger = Ledger(options["execution_count"])
         self.inbox = Inbox()
+        self.namesakes = Namesakes(self.ledger, self.outbox)
         self.untouched = True
         self.relay = ""
         self.former: set[str] = set()
@@ -52,6 +54,7 @@ class Conversation:
             self.relay, self.accepted, self.acknowledged = relay, 0, 0
             self.inbox.leave()
             self.ledger.leave()
+            self.namesakes.take_over()
         return True
 
     def accept(self, messages: list[Numbered], heard: list[int | None]) -> None:
@@ -71,7 +74,8 @@ class Conversation:
         self.untouched = False
         if channel == "stdin":
             self.asks = False
-        self.inbox.add(Waiting(channel, frames, self.ledger.ask(channel, frames), known))
+        to_child = self.namesakes.to_child(frames)
+        self.inbox.add(Waiting(channel, to_child, self.ledger.ask(channel, frames), known))
 
     def due(self) -> list[Waiting]:
         """Take what can go to the child now; end the cells that are not to run."""
@@ -84,6 +88,7 @@ class Conversation:
 
     def hear(self, channel: str, frames: Frames) -> None:
         """Keep a message of the child for the relay, and for the foreign cell it answers."""
+        frames = self.namesakes.from_child(frames)
         header, parent = loads(frames[0]), loads(frames[1])
         if header["msg_type"] != "stream" and sum(map(len, frames)) > LARGEST:
             header, frames = without_content(channel, header, frames)

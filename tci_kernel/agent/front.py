@@ -130,7 +130,7 @@ class Front:
         self.pump.wake()
         conversation.wait(head["hold"], head["gather"])
         fields, taken = self._delivery()
-        fields["idle"] = self._idle()
+        fields.update(idle=self._idle(), asks=conversation.asks)
         return fields, taken
 
     def _delivery(self) -> Answer:

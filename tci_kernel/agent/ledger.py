@@ -206,6 +206,18 @@ class Ledger:
         for asked in self.asked.values():
             asked.is_left = True
 
+    def rename(self, name: tuple[str, str], header: bytes) -> None:
+        """Let the request of this type and id have another header; its place stays."""
+        new_id = loads(header)["msg_id"]
+        renamed: dict[Key, Asked] = {}
+        for key, asked in self.asked.items():
+            if (asked.msg_type, key[1]) == name:
+                asked.raw_header = header
+                renamed[key[0], new_id] = asked
+            else:
+                renamed[key] = asked
+        self.asked = renamed
+
     def mark_sent(self) -> None:
         """Note that all messages so far have reached the child."""
         for asked in self.asked.values():

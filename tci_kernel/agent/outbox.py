@@ -64,6 +64,15 @@ class Outbox:
         if self.size - self.in_frames > self.limit:
             self._cut()
 
+    def rename(self, name: tuple[str, str], header: bytes) -> None:
+        """Let what is about the request of this type and id have another parent."""
+        for held in list(self.held.values()):
+            parent = loads(held.frames[1])
+            if (parent.get("msg_type"), parent.get("msg_id")) == name:
+                frames = [held.frames[0], header, *held.frames[2:]]
+                text_of = held.parent and loads(header)["msg_id"]
+                self.held[held.number] = held._replace(frames=frames, parent=text_of)
+
     def acknowledge(self, number: int) -> None:
         """Forget the messages up to `number`."""
         while self.held and next(iter(self.held)) <= number:

@@ -129,9 +129,9 @@ class Frame:
 
     accepted: number of the last message that the agent took from this relay. last: acknowledge
     this. took: seconds that the agent had the request. more: ask again at once. superseded: another
-    relay has taken over. idle: None while a request runs. messages: those that a kernel may send.
-    result: of an operation. problem: why the request could not be done, or empty; if not, nothing
-    else in the frame counts.
+    relay has taken over. idle: None while a request runs. asks: whether a cell waits for input.
+    messages: those that a kernel may send. result: of an operation. problem: why the request could
+    not be done, or empty; if not, nothing else in the frame counts.
     """
 
     accepted: int
@@ -142,6 +142,7 @@ class Frame:
     more: bool = False
     superseded: bool = False
     idle: Idle | None = None
+    asks: bool = False
     hello: Hello | None = None
     result: JSONObject | None = None
     problem: str = ""

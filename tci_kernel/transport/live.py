@@ -76,7 +76,7 @@ class LiveTransport:
         self._number = 0
         self._largest_request = _LARGEST_REQUEST
         self._more = False
-        self._working = False
+        self._working = self._asks = False
         self._idle: Idle | None = None
         self._looks = 0
         self._wake = asyncio.Event()
@@ -279,8 +279,9 @@ class LiveTransport:
             self._relay,
             acknowledged=self._session.acknowledged,
             messages=tuple(messages),
-            # Nothing that a front end sends waits behind a look at an idle child.
-            hold=hold if messages or self._working else 0.0,
+            # Nothing that a front end sends waits behind a look at an idle child, nor does the
+            # answer to a question.
+            hold=hold if messages or (self._working and not self._asks) else 0.0,
         )
 
     def _take(self, frame: Frame) -> bool:
@@ -292,7 +293,7 @@ class LiveTransport:
         self.generation = frame.child.generation
         self._outgoing = [m for m in self._outgoing if m.number > frame.accepted]
         self._more = frame.more
-        self._working = frame.idle is None
+        self._working, self._asks = frame.idle is None, frame.asks
         # What the last thread said may still be in the child's buffer when the thread is gone.
         silenced = bool(self._idle) and not frame.idle
         self._idle = frame.idle
@@ -300,10 +301,19 @@ class LiveTransport:
         self._session.acknowledged = max(self._session.acknowledged, frame.last)
         if news or self._working or silenced:
             self._looks = 0
-        self._deliver(news)
+        self._deliver([self._told_apart(message) for message in news])
         if news:
             self._session.remember()  # a successor must not deliver them again
         return bool(news)
+
+    def _told_apart(self, message: Message) -> Message:
+        """Return a message as it is, unless it can only be about the request of a former kernel.
+
+        A front end that counts anew gives its requests ids that are known; what has not arrived
+        there yet has no answer.
+        """
+        is_early = any(message.answers(request) for request in self._outgoing)
+        return message.for_nobody() if is_early else message
 
 
 def _demand_child(frame: Frame) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import uuid
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
@@ -167,6 +168,16 @@ class Message:
     def with_content(self, content: bytes) -> Message:
         """Return this message with another content."""
         return Message(self.number, self.channel, (*self.frames[:3], content, *self.frames[4:]))
+
+    def answers(self, request: Message) -> bool:
+        """Tell whether this is about a request, as far as ids tell."""
+        names = ("msg_id", "msg_type")
+        return all(self.parent_header.get(name) == request.header.get(name) for name in names)
+
+    def for_nobody(self) -> Message:
+        """Return this message as one about a request that nobody has asked."""
+        parent = json.dumps({**self.parent_header, "msg_id": uuid.uuid4().hex}).encode()
+        return Message(self.number, self.channel, (self.frames[0], parent, *self.frames[2:]))
 
     def _left_out(self) -> Message:
         """Return, in place of an output that is too much to be taken apart, one that says so."""
