@@ -13,6 +13,7 @@ import atexit
 import logging
 import re
 import threading
+from collections import deque
 from concurrent.futures import Future
 from contextlib import closing, suppress
 from datetime import datetime
@@ -105,17 +106,25 @@ class HistoryFile:
     def __init__(self, path: str | Path) -> None:
         self._path = path
         self._writable = True
+        self._unwritten: deque[str] = deque(maxlen=LONGEST_QUEUE)
         self._session = 0
         self._line = 0
 
     def write(self, source: str) -> None:
-        """Add a cell of this kernel; after one failure nothing is written any more."""
+        """Add a cell of this kernel.
+
+        What another program keeps locked is written with the next cell; after any other failure
+        nothing is written any more.
+        """
         if not self._writable:
             return
+        self._unwritten.append(source)
         try:
-            self._insert(source)
+            while self._unwritten:
+                self._insert(self._unwritten[0])
+                self._unwritten.popleft()
         except Exception as error:  # noqa: BLE001  whatever it is: cells matter more
-            self._writable = False
+            self._writable = "locked" in str(error)
             logger.debug("The history in %s is not written: %s", self._path, error)
 
     def read(self, query: Mapping[str, Any]) -> list[Entry]:

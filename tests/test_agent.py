@@ -579,8 +579,9 @@ def test_restart_leaves_no_process(relay: Relay) -> None:
 
 
 def test_exit_functions_run_at_a_restart(relay: Relay) -> None:
-    """An idle child is shut down in order, so that its exit functions run."""
-    relay.run("import atexit; atexit.register(lambda: open('ended', 'w').close())")
+    """An idle child is shut down in order, so that its exit functions run, for a second too."""
+    last = "lambda: (time.sleep(1), open('ended', 'w').close())"
+    relay.run(f"import atexit, time; atexit.register({last})")
     relay.ask(Restart(relay.id))
     assert (relay.session.folder / "ended").exists()
 

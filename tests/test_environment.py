@@ -239,6 +239,19 @@ def test_variables_of_the_place_are_kept(
     assert variables(folder, interpreter)[name] == "kept"
 
 
+@pytest.mark.parametrize(("shell", "kept"), [("/bin/sh", True), ("/home/me/fish", False)])
+def test_a_shell_that_a_session_can_see_is_the_sessions(
+    shell: str,
+    kept: bool,
+    folder: Folder,
+    interpreter: Interpreter,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The user's shell runs `!` as in a local kernel, if it is one of the system's."""
+    monkeypatch.setenv("SHELL", shell)
+    assert variables(folder, interpreter).get("SHELL") == (shell if kept else None)
+
+
 def test_text_is_utf8_where_the_server_has_no_language(
     folder: Folder, interpreter: Interpreter, monkeypatch: pytest.MonkeyPatch
 ) -> None:

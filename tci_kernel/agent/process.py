@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 DELIMITER = b"<IDS|MSG>"
 CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
 
+#: Time for a child's exit functions. Seconds; Jupyter gives a kernel 2.5, travel included.
+LAST_ACTS = 1.5
+
 #: Bytes of a folder's path that leave room for a socket's name: the whole may have 107.
 LONGEST_FOLDER = 90
 
@@ -199,7 +202,7 @@ class Process:
         header = json.dumps(new_header("shutdown_request", "")).encode()
         self.send("control", [header, b"{}", b"{}", b'{"restart": true}'])
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self.popen.wait(0.5)
+            self.popen.wait(LAST_ACTS)
 
     def kill(self) -> None:
         """End the child and everything below it."""

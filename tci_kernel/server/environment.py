@@ -180,6 +180,7 @@ def variables(folder: Folder, interpreter: Interpreter) -> dict[str, str]:
     return {
         "LANG": "C.UTF-8",
         **_kept(),
+        **_shell(),
         "PATH": os.pathsep.join([*map(str, path), _SYSTEM_PATH]),
         **dict.fromkeys(("HOME", "USERPROFILE"), str(folder.home)),
         **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder.tmp)),
@@ -196,6 +197,13 @@ def _kept() -> dict[str, str]:
         for name, value in os.environ.items()
         if name in _KEPT or name.startswith(_KEPT_PREFIXES) or name.upper().endswith(_KEPT_SUFFIX)
     }
+
+
+def _shell() -> dict[str, str]:
+    """Return the user's shell, which `!` runs as in a local kernel, if sessions can see it."""
+    shell = os.environ.get("SHELL", "")
+    seen = shell.startswith(("/bin/", "/usr/")) and os.access(shell, os.X_OK)
+    return {"SHELL": shell} if seen else {}
 
 
 def _report(path: Path) -> dict[str, Any]:
