@@ -95,12 +95,13 @@ def test_a_cell_with_the_id_of_one_before_the_kill_gets_its_own_outputs(
     """A client that counts anew after a kill hears of its own cell, not of the former ones."""
     files = Path(notebook.run("import os; print(os.getcwd())").stdout.strip())
     former = begin(notebook, COUNTED.format(1))
+    count = int(former.rpartition("_")[2])
     for life in (2, 3):
         notebook.restart(now=True)
         if ended:
             (files / f"go{life - 1}").touch()
             wait_until((files / f"gone{life - 1}").exists)
-        notebook.client.session.message_count = int(former.rpartition("_")[2])
+        notebook.client.session.message_count = count
         request = notebook.send(COUNTED.format(life))
         assert request == former
         if not ended:
@@ -109,6 +110,8 @@ def test_a_cell_with_the_id_of_one_before_the_kill_gets_its_own_outputs(
     (files / "go3").touch()
     cell = notebook.finish(request)
     assert (cell.status, cell.stdout, cell.count) == ("ok", "end 3\n", 4)
+    notebook.restart()
+    notebook.client.session.message_count = count
     assert notebook.run("'next'").result == "'next'"
 
 

@@ -40,7 +40,7 @@ class Namesakes:
         """Return a request as the child gets it."""
         header = loads(frames[0])
         name = name_of(header)
-        if name not in self._former:
+        if name not in self._former and name not in self._shown:
             return frames
         self._former.discard(name)
         self._set_aside(name, header)
