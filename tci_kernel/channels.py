@@ -8,6 +8,7 @@ Whoever asked is remembered by channel and message id, because ids are unique on
 from __future__ import annotations
 
 import json
+import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jupyter_client.session import DELIM
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from tci_kernel.transport.message import Channel, Message
 
 Frames = tuple[bytes, ...]
+
+#: Longest wait for the thread that sends on iopub. Seconds.
+_IOPUB_PATIENCE = 0.5
 
 
 class Incoming(NamedTuple):
@@ -115,12 +119,23 @@ class Channels:
     def _send_on(self, channel: str, signed: list[bytes]) -> None:
         match channel:
             case "shell":
+                self._wait_for_iopub()
                 self._kernel.shell_reply_socket.send_multipart(signed)
             case "control":
                 stream = self._kernel.control_stream
                 self._kernel.control_thread.io_loop.add_callback(stream.send_multipart, signed)
             case "stdin":
                 self._kernel.stdin_stream.send_multipart(signed)
+
+    def _wait_for_iopub(self) -> None:
+        """Wait until what was said on iopub before has gone out.
+
+        A console that hears of a cell's end first has its next prompt above the cell's error;
+        ipykernel's own sleep before a reply (`_execute_sleep`) is there for this.
+        """
+        gone_out = threading.Event()
+        self._kernel.iopub_thread.schedule(gone_out.set)
+        gone_out.wait(_IOPUB_PATIENCE)
 
     def _asker(self, channel: str, message: Message) -> list[bytes]:
         """Return who sent a request: where an earlier process got it, its Jupyter session's id.

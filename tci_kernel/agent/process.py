@@ -125,8 +125,13 @@ class Process:
         self.sockets[channel].send_multipart([DELIMITER, b"", *frames])
 
     def receive(self) -> Iterator[tuple[str, Frames]]:
-        """Yield what has arrived, iopub first so that a reply comes after its outputs."""
-        for channel in ("iopub", "stdin", "shell", "control"):
+        """Yield what has arrived, a reply after its outputs: what came before it is there then."""
+        replies = list(self._arrived("stdin", "shell", "control"))
+        yield from self._arrived("iopub")
+        yield from replies
+
+    def _arrived(self, *channels: str) -> Iterator[tuple[str, Frames]]:
+        for channel in channels:
             for _ in range(1000):
                 try:
                     parts = self.sockets[channel].recv_multipart(zmq.NOBLOCK)
