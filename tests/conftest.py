@@ -265,8 +265,13 @@ def live(live_notebook: Notebook) -> Notebook:
 
 
 @pytest.fixture
-def open_notebook(tmp_path: Path, service_env: dict[str, str]) -> Iterator[Callable[..., Notebook]]:
+def open_notebook(
+    tmp_path: Path,
+    service_env: dict[str, str],
+    make_server: Callable[..., Server],  # ends after the notebooks: they would miss it
+) -> Iterator[Callable[..., Notebook]]:
     """Open notebooks, by default on the shared server; all are shut down after the test."""
+    del make_server
     notebooks: list[Notebook] = []
 
     def open_one(folder: Path = tmp_path, **env: str) -> Notebook:

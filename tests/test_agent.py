@@ -680,6 +680,21 @@ def test_what_a_former_relay_asked_stops_no_cell_of_the_next(relay: Relay) -> No
     assert second.result("ran") == "['next']"
 
 
+def test_a_cell_with_a_former_ones_id_hears_that_it_does_not_run(relay: Relay) -> None:
+    """What the agent itself says of a request is about that one, as what the child says is."""
+    relay.run("import time")
+    former = relay.execute_request("time.sleep(0.5); print('former')")
+    relay.exchange(former, hold=0)
+    second = Relay(relay.session, acknowledged=relay.acknowledged)
+    second.boot()
+    fails = second.execute_request("1/0")
+    behind = replace(second.execute_request("print('not run')"), heard=second.acknowledged)
+    behind = replace(behind, frames=(former.frames[0], *behind.frames[1:]))
+    second.exchange(fails, behind, hold=0)
+    assert reply(second.finish(behind)) == {"status": "aborted"}
+    assert text(second.about(behind)) == ""
+
+
 def test_an_interrupt_of_the_session_spares_the_exchange(relay: Relay) -> None:
     """A SIGINT of the session's process while an exchange waits does not lose its answer."""
     request = relay.execute_request("import time; time.sleep(0.8); print('whole')")

@@ -86,9 +86,12 @@ class Conversation:
             self.lock.notify_all()
         return due
 
+    def hear_child(self, channel: str, frames: Frames) -> None:
+        """Keep a message of the child, whose parent is called there as the child was told."""
+        self.hear(channel, self.namesakes.from_child(frames))
+
     def hear(self, channel: str, frames: Frames) -> None:
-        """Keep a message of the child for the relay, and for the foreign cell it answers."""
-        frames = self.namesakes.from_child(frames)
+        """Keep a message for the relay, and for the foreign cell it answers."""
         header, parent = loads(frames[0]), loads(frames[1])
         if header["msg_type"] != "stream" and sum(map(len, frames)) > LARGEST:
             header, frames = without_content(channel, header, frames)

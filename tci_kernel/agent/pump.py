@@ -157,7 +157,7 @@ class Pump(threading.Thread):
             for channel, frames in news:
                 with contextlib.suppress(*ODD):
                     if not self._is_about_itself(channel, frames):
-                        self.conversation.hear(channel, frames)
+                        self.conversation.hear_child(channel, frames)
             self.conversation.lock.notify_all()
 
     def _is_about_itself(self, channel: str, frames: Frames) -> bool:
