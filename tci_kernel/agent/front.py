@@ -181,7 +181,9 @@ class Front:
         if conversation.untouched and session not in ("", self.pump.session):
             self.pump.order(lambda: self.pump.speak_for(session))
         if self.moved:
-            conversation.lock.wait_for(lambda: conversation.lost is not None, START)
+            conversation.lock.wait_for(
+                lambda: conversation.lost is not None or self.pump.has_ended, START
+            )
         not_moved = {**self.not_moved, **(conversation.lost or {})}
         return {
             **about(ipython=self.shell is not None),

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pytest
 from playwright.sync_api import expect
 
+from browser.conftest import KERNEL
 from browser.jupyter import Jupyter
 from browser.notebook import Notebook
-
-both_kernels = pytest.mark.parametrize("kernel", ["tci_python", "python3"])
 
 
 def test_a_restart_keeps_files(notebook: Notebook) -> None:
@@ -35,17 +33,16 @@ def test_restart_and_run_all(open_notebook: Callable[..., Notebook]) -> None:
     expect(second.prompt).to_have_text("[2]:")
 
 
-@both_kernels
 def test_a_killed_kernel_is_told_and_survived(
-    open_notebook: Callable[..., Notebook], jupyter: Jupyter, kernel: str
+    open_notebook: Callable[..., Notebook], jupyter: Jupyter
 ) -> None:
     """JupyterLab says that the kernel has died and was started again, and the next cell runs."""
-    notebook = open_notebook(f"killed-{kernel}", kernel)
+    notebook = open_notebook("killed")
     notebook.run("x = 'kept'")
-    jupyter.kernel_process(f"killed-{kernel}.ipynb").kill()
+    jupyter.kernel_process("killed.ipynb").kill()
     dialog = notebook.page.locator(".jp-Dialog")
     expect(dialog).to_contain_text("Kernel Restarting")
     expect(dialog).to_contain_text("appears to have died. It will restart automatically.")
     dialog.get_by_role("button", name="Ok").click()
     notebook.is_idle()
-    notebook.run("globals().get('x', 'lost')").shows("kept" if kernel == "tci_python" else "lost")
+    notebook.run("globals().get('x', 'lost')").shows("kept" if KERNEL == "tci_python" else "lost")
