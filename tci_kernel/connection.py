@@ -162,9 +162,10 @@ class Connection:
         self.session.hand_over(grace)  # first: the next kernel may have been started already
         if not self.session.owned:
             await interrupts.interrupt_and_wait(self._kernel)
-        elif self.relay is not None:
+        else:
+            relay = self.relay or Relay(self._kernel, self.session)  # `resume` is not done yet
             with contextlib.suppress(TCIError, asyncio.TimeoutError):
-                ending = self.relay.end(delay=grace, exit_session=True)
+                ending = relay.end(delay=grace, exit_session=True)
                 await asyncio.wait_for(ending, timeout)
 
     async def _part(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 
@@ -85,6 +86,23 @@ def test_an_interrupt_reaches_what_is_far_away(notebook: Notebook, proxy: FaultP
         by_message(notebook)
         assert notebook.finish(request).error == "KeyboardInterrupt"
         assert time.monotonic() - sent < 1 + proxy.round_trip
+
+
+def test_a_kernel_that_ends_while_it_finds_its_session_ends_that(
+    open_notebook: Callable[..., Notebook], proxy: FaultProxy, server: Server
+) -> None:
+    """SIGTERM during the first request of a restarted kernel leaves no session behind."""
+    before = server.sessions().keys()
+    notebook = open_notebook(TCI_BASE_URL=proxy.url, TCI_HANDOVER_TIMEOUT="0.5")
+    notebook.run("1")
+    proxy.round_trip = 0.5
+    notebook.client.stop_channels()
+    requests = proxy.counts.total()
+    notebook.manager.restart_kernel(now=True)
+    wait_until(lambda: proxy.counts.total() > requests)
+    notebook.manager.provisioner.process.send_signal(signal.SIGTERM)
+    assert notebook.manager.provisioner.process.wait(10) == 0
+    wait_until(lambda: server.sessions().keys() == before, deadline=15)
 
 
 def test_a_server_that_connects_meanwhile_is_answered(
