@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
     from .wire import Frames, JSONObject, Numbered
 
-#: Longest wait for company of news that alone is not worth a frame. Seconds.
-COMPANY = 0.05
-
 #: Longest wait for the end of a cell that is all but there. Seconds.
 ENDING = 0.05
 
@@ -143,11 +140,7 @@ class Conversation:
     def wait(self, hold: float, gather: float) -> None:
         """Wait for the first news at most `hold`, and for what belongs to it at most `gather`."""
         deadline = time.monotonic() + hold
-        alone = True
         while self.worthy <= self.acknowledged:
-            if self.outbox.held and alone:
-                alone = False
-                deadline = min(deadline, time.monotonic() + COMPANY)
             if not self._sleep(deadline):
                 return
         news = time.monotonic()
