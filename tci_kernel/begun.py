@@ -13,9 +13,13 @@ if TYPE_CHECKING:
 
 
 class Begun:
-    """One such cell, whose reply this side gives: `finished` by the child's reply *and* idle."""
+    """One such cell, whose reply this side gives: `finished` by the child's reply *and* idle.
 
-    def __init__(self) -> None:
+    `hidden` tells that a front end has sent it by itself.
+    """
+
+    def __init__(self, *, hidden: bool) -> None:
+        self.hidden = hidden
         self.finished: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._reply: dict[str, Any] | None = None
         self._idle = False

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from tci_kernel.connection import Connection
+    from tci_kernel.session import Session
     from tci_kernel.settings import Settings
 
 _WAITING = "TCI: an interrupted cell still runs in the session; this one waits behind it."
@@ -65,13 +66,19 @@ async def _results(
         if greeting is not None:
             yield _notice(greeting)
     if needed:
-        if loss := session.take_loss():
-            raise loss
+        _tell_loss(session)
         transport = await connection.open()
+        _tell_loss(session)
         for notice in connection.notices():
             yield _notice(notice)
         yield await transport.execute(cell.code, execution_count, expressions)
     session.remember(execution_count=execution_count)
+
+
+def _tell_loss(session: Session) -> None:
+    """Raise what the session has lost and no person knows of."""
+    if loss := session.take_loss():
+        raise loss
 
 
 async def run_hidden_cell(
@@ -85,6 +92,8 @@ async def run_hidden_cell(
     if connection.session.id is None or connection.session.has_loss:
         return
     transport = await connection.open()
+    if connection.session.has_loss:
+        return
     if isinstance(transport, PlainTransport):
         result = await transport.execute_hidden(code, execution_count, silent=silent)
         yield result._replace(messages=[]) if silent else result

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tci_kernel import interrupts, magics
 from tci_kernel.client import TCIClient
 from tci_kernel.errors import LiveRefused, TCIError
-from tci_kernel.relay import Relay
+from tci_kernel.relay import Relay, new_python
 from tci_kernel.session import Session
 from tci_kernel.transport import install
 from tci_kernel.transport.frames import AgentMissing
@@ -100,11 +100,13 @@ class Connection:
             self.relay.abandon()
             if self.relay.refusal is not None:
                 raise self.relay.refusal
-        relay = Relay(self._kernel, self.session)
+        relay, former = Relay(self._kernel, self.session), self.session.agent
         count = max(1, self._kernel.execution_count)
         hello, notice = await install.start(partial(relay.start, count), self.session)
         if self.session.fresh and not hello.fresh:
             await relay.restart()
+        if former not in {"", self.session.agent} and not self.session.fresh:
+            self.session.note_loss(new_python())
         self.session.remember(fresh=False)
         self.relay, self._plain, self._refusal = relay, None, ""
         self._notices += [notice] if notice else []

@@ -45,7 +45,7 @@ class Dispatch(Refusals):
                 self.abort_queued_cells()  # a cell before this one failed meanwhile
             msg = relay.for_main_shell(msg)
         await super().dispatch_shell(msg, subshell_id, **since_7_4)
-        if relay is not None:
+        if (relay := self.connection.relay) is not None:
             relay.synchronise(self.execution_count)
 
     async def dispatch_control(self, msg: Any) -> None:

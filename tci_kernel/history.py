@@ -107,6 +107,7 @@ class HistoryFile:
         self._path = path
         self._writable = True
         self._unwritten: deque[str] = deque(maxlen=LONGEST_QUEUE)
+        self._patience = LOCK_TIMEOUT
         self._session = 0
         self._line = 0
 
@@ -123,8 +124,10 @@ class HistoryFile:
             while self._unwritten:
                 self._insert(self._unwritten[0])
                 self._unwritten.popleft()
+                self._patience = LOCK_TIMEOUT
         except Exception as error:  # noqa: BLE001  whatever it is: cells matter more
             self._writable = "locked" in str(error)
+            self._patience = 0.0  # who asks for the history waits behind this
             logger.debug("The history in %s is not written: %s", self._path, error)
 
     def read(self, query: Mapping[str, Any]) -> list[Entry]:
@@ -143,11 +146,12 @@ class HistoryFile:
     def _database(self) -> sqlite3.Connection:
         import sqlite3  # noqa: PLC0415  not at the start of the kernel
 
-        database = sqlite3.connect(self._path, timeout=LOCK_TIMEOUT)
+        database = sqlite3.connect(self._path, timeout=self._patience)
         database.executescript(_TABLES)
         return database
 
     def _insert(self, source: str) -> None:
+        self._database.execute(f"PRAGMA busy_timeout = {round(1000 * self._patience)}")
         with self._database as database:
             session = self._session or _new_session(database)
             entry = (session, self._line + 1, _as_python(source), source)

@@ -43,9 +43,11 @@ class LazyConnection:
 
     @property
     def relay(self) -> Relay | None:
-        """The relay while messages are handed on."""
-        relay = self.made.relay if self.made is not None else None
-        return relay if relay is not None and relay.open else None
+        """The relay while messages are handed on: not before a person knows what was lost."""
+        made = self.made
+        if made is None or made.relay is None or made.session.has_loss:
+            return None
+        return made.relay if made.relay.open else None
 
     @property
     def has_session(self) -> bool:

@@ -47,6 +47,11 @@ class Pending:
         ]
         return [*self.begun, *asked]
 
+    @property
+    def has_listener(self) -> bool:
+        """Whether a person will see how a cell that is under way ends."""
+        return any(name not in self.begun or not self.begun[name].hidden for name in self.cells)
+
     def add(self, channel: str, incoming: Incoming) -> None:
         """Note what a front end has asked."""
         self._asked[channel, incoming.header["msg_id"]] = incoming
@@ -56,10 +61,10 @@ class Pending:
         return self._asked.get(("shell", message_id))
 
     @contextmanager
-    def beginning(self, message_id: str, asker: list[bytes]) -> Iterator[Begun]:
+    def beginning(self, message_id: str, asker: list[bytes], *, hidden: bool) -> Iterator[Begun]:
         """Note, for a time, a cell that is begun on this side."""
         self._channels.remember("shell", message_id, asker)
-        begun = self.begun[message_id] = Begun()
+        begun = self.begun[message_id] = Begun(hidden=hidden)
         try:
             yield begun
         finally:

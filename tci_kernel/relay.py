@@ -32,10 +32,13 @@ if TYPE_CHECKING:
     from tci_kernel.transport.message import Channel, Message
     from tci_kernel.transport.plain import Result
 
-_LOST = (
-    "The session's Python process has been started anew since the last cell. Variables are lost; "
-    "files are kept. This cell has not run: first run again what it builds on."
-)
+
+def new_python() -> AgentMissing:
+    """Return the error of a cell that comes after the session's Python process was replaced."""
+    return AgentMissing(
+        "The session's Python process has been started anew since the last cell. Variables are "
+        "lost; files are kept. This cell has not run: first run again what it builds on."
+    )
 
 
 class Relay:
@@ -187,7 +190,8 @@ class Relay:
         self._set_up()
         parent = self._kernel.get_parent("shell")
         message_id = parent["header"]["msg_id"]
-        with self.pending.beginning(message_id, self._kernel.asker_of_cell) as begun:
+        asker, hidden = self._kernel.asker_of_cell, is_hidden(parent["content"])
+        with self.pending.beginning(message_id, asker, hidden=hidden) as begun:
             content = {**parent["content"], "code": code}
             self._send("shell", parent["header"], parent["metadata"], content)
             return await begun.result()
@@ -305,10 +309,11 @@ class Relay:
         self._refusal = error if isinstance(error, LiveRefused) else None
         if self._session.id is not None:
             self._kernel.log.warning("The live transport has ended: %s", error)
-        if self.pending.cells:
-            self._session.take_loss()  # they tell it
-        elif isinstance(error, AgentMissing):
-            self._session.note_loss(AgentMissing(_LOST))
+        if isinstance(error, AgentMissing):
+            self._session.agent = ""
+            self._session.note_loss(new_python())
+        if self.pending.has_listener:
+            self._session.take_loss()  # who listens is told
         for begun in self.pending.begun.values():
             begun.fail(error)
         failure = from_exception(error)

@@ -695,6 +695,21 @@ def test_a_cell_with_a_former_ones_id_hears_that_it_does_not_run(relay: Relay) -
     assert text(second.about(behind)) == ""
 
 
+def test_a_third_cell_of_one_id_waits_for_the_first(relay: Relay) -> None:
+    """The first one's end is its own, although two of its namesakes wait behind it."""
+    relay.run("import os, time")
+    first = relay.execute_request("while not os.path.exists('go'): time.sleep(0.01)")
+    relay.exchange(first, hold=0)
+    for name in ("second", "third"):
+        relay = Relay(relay.session, acknowledged=relay.acknowledged)
+        relay.boot()
+        request = relay.execute_request(f"print({name!r})")
+        request = replace(request, frames=(first.frames[0], *request.frames[1:]))
+        relay.exchange(request, hold=0)
+    (relay.session.folder / "go").touch()
+    assert text(relay.finish(request)) == "third\n"
+
+
 def test_an_interrupt_of_the_session_spares_the_exchange(relay: Relay) -> None:
     """A SIGINT of the session's process while an exchange waits does not lose its answer."""
     request = relay.execute_request("import time; time.sleep(0.8); print('whole')")

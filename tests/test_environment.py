@@ -239,7 +239,9 @@ def test_variables_of_the_place_are_kept(
     assert variables(folder, interpreter)[name] == "kept"
 
 
-@pytest.mark.parametrize(("shell", "kept"), [("/bin/sh", True), ("/home/me/fish", False)])
+@pytest.mark.parametrize(
+    ("shell", "kept"), [("/bin/sh", True), ("/home/me/fish", False), ("/bin/false", False)]
+)
 def test_a_shell_that_a_session_can_see_is_the_sessions(
     shell: str,
     kept: bool,

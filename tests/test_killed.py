@@ -245,6 +245,20 @@ def test_an_agent_that_is_gone_between_cells_is_told_in_the_next(
     assert notebook.run("import os; sorted(os.listdir())").result == "['kept']"
 
 
+def test_an_agent_that_goes_with_the_kernel_is_told(notebook: Notebook, server: Server) -> None:
+    """A kernel that finds another Python than its predecessor had says so, and counts on."""
+    notebook.run("x = 1")
+    [session_id] = server.sessions()
+    notebook.client.stop_channels()
+    notebook.manager.provisioner.process.kill()
+    server.run(END_AGENT, session_id)
+    wait_until(lambda: server.stdout(HAS_AGENT, session_id) == "False\n")
+    notebook.restart(now=True)
+    wait_until(lambda: server.stdout(HAS_AGENT, session_id) == "True\n")
+    assert [notebook.run("x").error for _ in range(2)] == ["AgentMissing", "NameError"]
+    assert notebook.run("1").count == 4
+
+
 def test_a_signal_during_a_restart_changes_nothing(
     open_notebook: Callable[..., Notebook], server: Server
 ) -> None:

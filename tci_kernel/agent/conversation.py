@@ -84,7 +84,7 @@ class Conversation:
         return due
 
     def hear_child(self, channel: str, frames: Frames) -> None:
-        """Keep a message of the child, whose parent is called there as the child was told."""
+        """Keep a message of the child, whose parent may have another id there than here."""
         self.hear(channel, self.namesakes.from_child(frames))
 
     def hear(self, channel: str, frames: Frames) -> None:

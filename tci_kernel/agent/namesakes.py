@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class Namesakes:
-    """Keeps requests apart that have one id: a front end may count anew when its kernel is new.
+    """Keeps apart requests that have one id: a front end may count anew when its kernel is new.
 
-    The later one has another id towards the child. What answers the former is told to be about a
-    request of an id that nobody waits for.
+    The later one has another id towards the child. What answers the former, if that is not over
+    and heard, is told to be about a request of an id that nobody waits for.
     """
 
     def __init__(self, ledger: Ledger, outbox: Outbox) -> None:
@@ -59,14 +59,17 @@ class Namesakes:
         for theirs, shown in list(self._shown.items()):
             if name_of(loads(shown)) == name:
                 self._shown[theirs] = aside
-        self._shown[name] = aside
+        self._shown.setdefault(name, aside)  # it may be one that was set aside before
         self._ledger.rename(name, aside)
         self._outbox.rename(name, aside)
 
 
 def name_of(header: JSONObject) -> Name:
-    """Return what a request is told by: ids are unique among those of one type only."""
-    return header.get("msg_type", ""), header.get("msg_id", "")
+    """Return what a request is told by: ids are unique among those of one type only.
+
+    The user's code can make up any parent.
+    """
+    return str(header.get("msg_type", "")), str(header.get("msg_id", ""))
 
 
 def _with_new_id(header: JSONObject) -> bytes:

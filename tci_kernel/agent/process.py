@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 
 DELIMITER = b"<IDS|MSG>"
 CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
+REPLIES = ("stdin", "shell", "control")
+
+#: Most messages of a channel that are read at a time, and most outputs in front of a reply: a child
+#: may say more than can ever be read.
+TURN, MANY_TURNS = 1000, 100_000
 
 #: Time for a child's exit functions. Seconds; Jupyter gives a kernel 2.5, travel included.
 LAST_ACTS = 1.5
@@ -126,20 +131,19 @@ class Process:
 
     def receive(self) -> Iterator[tuple[str, Frames]]:
         """Yield what has arrived, a reply after its outputs: what came before it is there then."""
-        replies = list(self._arrived("stdin", "shell", "control"))
-        yield from self._arrived("iopub")
+        replies = [item for name in REPLIES for item in self._arrived(name, TURN)]
+        yield from self._arrived("iopub", MANY_TURNS if replies else TURN)
         yield from replies
 
-    def _arrived(self, *channels: str) -> Iterator[tuple[str, Frames]]:
-        for channel in channels:
-            for _ in range(1000):
-                try:
-                    parts = self.sockets[channel].recv_multipart(zmq.NOBLOCK)
-                except zmq.Again:
-                    break
-                frames = parts[parts.index(DELIMITER) + 2 :] if DELIMITER in parts else []
-                if len(frames) >= 4:  # noqa: PLR2004  header, parent, metadata, content
-                    yield channel, frames
+    def _arrived(self, channel: str, most: int) -> Iterator[tuple[str, Frames]]:
+        for _ in range(most):
+            try:
+                parts = self.sockets[channel].recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            frames = parts[parts.index(DELIMITER) + 2 :] if DELIMITER in parts else []
+            if len(frames) >= 4:  # noqa: PLR2004  header, parent, metadata, content
+                yield channel, frames
 
     def ping(self) -> None:
         """Ask for the kernel's info, whose answer nobody but `takes_answer` is to hear.

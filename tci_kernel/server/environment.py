@@ -200,10 +200,13 @@ def _kept() -> dict[str, str]:
 
 
 def _shell() -> dict[str, str]:
-    """Return the user's shell, which `!` runs as in a local kernel, if sessions can see it."""
+    """Return the user's shell, which `!` runs as in a local kernel, if sessions can see it.
+
+    The account of a service has none, but the name of a program that refuses.
+    """
     shell = os.environ.get("SHELL", "")
     seen = shell.startswith(("/bin/", "/usr/")) and os.access(shell, os.X_OK)
-    return {"SHELL": shell} if seen else {}
+    return {"SHELL": shell} if seen and not shell.endswith(("/nologin", "/false")) else {}
 
 
 def _report(path: Path) -> dict[str, Any]:

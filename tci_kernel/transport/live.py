@@ -279,8 +279,8 @@ class LiveTransport:
             self._relay,
             acknowledged=self._session.acknowledged,
             messages=tuple(messages),
-            # Nothing that a front end sends waits behind a look at an idle child, nor does the
-            # answer to a question.
+            # Nothing that a front end sends waits behind a look at an idle child, nor behind one
+            # while a question is open, as far as is known.
             hold=hold if messages or (self._working and not self._asks) else 0.0,
         )
 
@@ -312,7 +312,7 @@ class LiveTransport:
         A front end that counts anew gives its requests ids that are known; what has not arrived
         there yet has no answer.
         """
-        is_early = any(message.answers(request) for request in self._outgoing)
+        is_early = any(m.frames and message.answers(m) for m in self._outgoing)
         return message.for_nobody() if is_early else message
 
 
