@@ -165,7 +165,7 @@ class Connection:
         if not self.session.owned:
             await interrupts.interrupt_and_wait(self._kernel)
         else:
-            relay = self.relay or Relay(self._kernel, self.session)  # `resume` is not done yet
+            relay = self.relay or Relay(self._kernel, self.session)  # `resume` is not done
             with contextlib.suppress(TCIError, asyncio.TimeoutError):
                 ending = relay.end(delay=grace, exit_session=True)
                 await asyncio.wait_for(ending, timeout)

@@ -14,7 +14,7 @@ from .wire import loads
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .wire import Frames, JSONObject
+    from .wire import Frames, JSONObject, Name
 
     Key = tuple[str, str]
 
@@ -206,7 +206,7 @@ class Ledger:
         for asked in self.asked.values():
             asked.is_left = True
 
-    def rename(self, name: tuple[str, str], header: bytes) -> None:
+    def rename(self, name: Name, header: bytes) -> None:
         """Let the request of this type and id have another header; its place stays."""
         new_id = loads(header)["msg_id"]
         renamed: dict[Key, Asked] = {}

@@ -6,15 +6,12 @@ import json
 import uuid
 from typing import TYPE_CHECKING
 
-from .wire import loads
+from .wire import loads, name_of
 
 if TYPE_CHECKING:
     from .ledger import Ledger
     from .outbox import Outbox
-    from .wire import Frames, JSONObject
-
-    #: What a request is told by: its type and its id.
-    Name = tuple[str, str]
+    from .wire import Frames, JSONObject, Name
 
 
 class Namesakes:
@@ -62,14 +59,6 @@ class Namesakes:
         self._shown.setdefault(name, aside)  # it may be one that was set aside before
         self._ledger.rename(name, aside)
         self._outbox.rename(name, aside)
-
-
-def name_of(header: JSONObject) -> Name:
-    """Return what a request is told by: ids are unique among those of one type only.
-
-    The user's code can make up any parent.
-    """
-    return str(header.get("msg_type", "")), str(header.get("msg_id", ""))
 
 
 def _with_new_id(header: JSONObject) -> bytes:

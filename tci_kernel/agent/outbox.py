@@ -6,10 +6,10 @@ import json
 from collections import Counter, OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
-from .wire import loads
+from .wire import loads, name_of
 
 if TYPE_CHECKING:
-    from .wire import Frames
+    from .wire import Frames, Name
 
 #: Bytes of messages in one frame, unless one message alone is longer.
 BATCH = 16 * 2**20
@@ -64,11 +64,10 @@ class Outbox:
         if self.size - self.in_frames > self.limit:
             self._cut()
 
-    def rename(self, name: tuple[str, str], header: bytes) -> None:
+    def rename(self, name: Name, header: bytes) -> None:
         """Let what is about the request of this type and id have another parent."""
         for held in list(self.held.values()):
-            parent = loads(held.frames[1])
-            if (parent.get("msg_type"), parent.get("msg_id")) == name:
+            if name_of(loads(held.frames[1])) == name:
                 frames = [held.frames[0], header, *held.frames[2:]]
                 text_of = held.parent and loads(header)["msg_id"]
                 self.held[held.number] = held._replace(frames=frames, parent=text_of)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     JSONObject = dict[str, Any]
     Frames = list[bytes]
     Numbered = tuple[int, str, Frames]
+    #: What a request is told by: its type and its id.
+    Name = tuple[str, str]
 
 #: First line of the code of every request: no cell of the user's.
 MARK = "# tci-agent"
@@ -35,6 +37,14 @@ WORTH_IT_HERE = 2**18, 0.25
 def loads(data: bytes) -> Any:
     """Parse JSON as Jupyter packs it: a name that is no UTF-8 travels as the bytes that it has."""
     return json.loads(data.decode("utf-8", "replace"))
+
+
+def name_of(header: JSONObject) -> Name:
+    """Return what a request is told by: ids are unique among those of one type only.
+
+    The user's code can make up any parent.
+    """
+    return str(header.get("msg_type", "")), str(header.get("msg_id", ""))
 
 
 def pack(head: JSONObject, messages: Iterable[tuple[int, str, Iterable[bytes]]]) -> bytes:
