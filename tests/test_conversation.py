@@ -1,8 +1,10 @@
-"""What the agent says in the place of a child that is gone, and makes of what is no Unicode."""
+"""What the agent says in the place of a child that is gone, and for how long it waits."""
 
 from __future__ import annotations
 
 import json
+import threading
+import time
 from typing import TYPE_CHECKING
 
 from tci_kernel.agent import ledger
@@ -111,3 +113,26 @@ def test_a_reply_that_is_held_up_is_waited_for() -> None:
     talk.end_unanswered(asked.idle_since + 0.1)
     assert not talk.ledger.asked
     assert talk.outbox.take()[0][-1].channel == "shell"
+
+
+def test_what_goes_on_coming_is_waited_for() -> None:
+    """Without a pause one frame takes it all; the rest would need a request of its own."""
+    talk = conversation()
+    talk.ask("shell", message("execute_request", "cell", code="1"))
+    talk.due()
+
+    def speak() -> None:
+        for number in range(20):
+            with talk.lock:
+                text = f"{number}\n"
+                talk.hear("iopub", message("stream", f"m{number}", "cell", name="out", text=text))
+                talk.lock.notify_all()
+            time.sleep(0.02)
+
+    child = threading.Thread(target=speak)
+    began = time.monotonic()
+    child.start()
+    talk.wait(hold=30, gather=0.3, flow=30)
+    assert len(said(talk)) == 20
+    assert time.monotonic() - began < 10
+    child.join()

@@ -87,8 +87,8 @@ def test_an_image_is_not_encoded_twice() -> None:
 @pytest.mark.parametrize(
     ("text", "near", "far"),
     [
-        ("a line of a log\n" * 2**15, "zlib", "zlib"),
-        ("a line of a log\n" * 2**7, "text", "zlib"),
+        ("a line of a log\n" * 2**15, "deflate", "deflate"),
+        ("a line of a log\n" * 2**7, "text", "deflate"),
         (base64.b64encode(os.urandom(2**19)).decode(), "text", "text"),
     ],
     ids=["a long log", "a short log", "an image"],
@@ -219,7 +219,8 @@ def test_damage_is_noticed(data: st.DataObject, as_text: bool) -> None:
 
 def test_a_bomb_is_refused() -> None:
     """What inflates beyond the bound is refused, in bounded time and memory."""
-    bomb = zlib.compress(b"\0" * (pieces.MAX_FRAME + 1), 9)
+    deflater = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    bomb = deflater.compress(b"\0" * (pieces.MAX_FRAME + 1)) + deflater.flush()
     began = time.monotonic()
     with pytest.raises(FrameError, match="more than"):
         Assembler().add(Piece(1, 0, len(bomb), compressed=True, data=bomb))
@@ -285,6 +286,7 @@ def test_a_request_says_what_it_was_given() -> None:
         "heard": [3],
         "hold": 0.5,
         "gather": 0.01,
+        "flow": 0.0,
         "limit": 77,
         "text": True,
         "compress": True,

@@ -10,7 +10,7 @@ the relay is written down in `transport/frames.py`. From the inside out:
     inbox         what waits for the child, and the cells that a failure stops
     conversation  all four, under one lock
     process       one child ipykernel: its process, its sockets
-                  (in it run mend, speakers and child: what can speak, and what starts it)
+                  (in it run mend, speakers, streams and child, which starts it)
     pump          the one thread that owns the sockets, sends, and watches the child
     shell         the session's own IPython, kept free of requests
     foreign       what other clients of the session send, run in the child

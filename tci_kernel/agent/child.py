@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from .mend import mend  # noqa: TC004  it has run in this namespace
     from .speakers import speakers  # noqa: TC004
+    from .streams import speak_in_pieces  # noqa: TC004
 
 
 def main(link: socket.socket, options: dict[str, Any]) -> None:
@@ -42,6 +43,8 @@ def main(link: socket.socket, options: dict[str, Any]) -> None:
     app: Any = IPKernelApp.instance()
     _drop_nothing(app)
     app.initialize()
+    for stream in (sys.stdout, sys.stderr):
+        speak_in_pieces(stream)
     _count_from(app.shell, options["execution_count"])
     mend(app.kernel)
     # The agent does that (`Inbox`), cell by cell: the child would also abort what is to run.

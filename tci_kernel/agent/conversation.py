@@ -137,16 +137,23 @@ class Conversation:
         self.ledger.mark_sent()
         self.bury(f"{self.reason}\nThe session, its files and packages are kept.")
 
-    def wait(self, hold: float, gather: float) -> None:
-        """Wait for the first news at most `hold`, and for what belongs to it at most `gather`."""
+    def wait(self, hold: float, gather: float, flow: float) -> None:
+        """Wait for the first news at most `hold`, and for what belongs to it.
+
+        That is what comes within `gather`, and then what follows without such a pause, for at most
+        `flow` in all.
+        """
         deadline = time.monotonic() + hold
         while self.worthy <= self.acknowledged:
             if not self._sleep(deadline):
                 return
-        news = time.monotonic()
+        first = latest = time.monotonic()
+        heard = self.outbox.last
         while self.ledger.asked and self.urgent <= self.acknowledged:
+            if self.outbox.last > heard:
+                heard, latest = self.outbox.last, time.monotonic()
             patience = max(gather, ENDING) if self.ledger.is_ending else gather
-            if not self._sleep(news + patience):
+            if not self._sleep(max(first + patience, min(latest + patience, first + flow))):
                 return
 
     def _sleep(self, deadline: float) -> bool:

@@ -128,7 +128,7 @@ class Front:
         if self.pump.state == "failed":
             conversation.refuse()
         self.pump.wake()
-        conversation.wait(head["hold"], head["gather"])
+        conversation.wait(head["hold"], head["gather"], head["flow"])
         fields, taken = self._delivery()
         fields.update(idle=self._idle(), asks=conversation.asks)
         return fields, taken

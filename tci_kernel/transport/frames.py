@@ -19,7 +19,7 @@ header, metadata, content and buffers as they are on Jupyter's own wire, without
 
 **Piece**: `<tci 1 NONCE BATCH OFFSET SIZE TOTAL CRC ENCODING DATA>` on a line of its own, among
 any other text. OFFSET, SIZE and TOTAL count bytes of the batch, which is one packed frame; CRC is
-the CRC-32 of this piece. DATA is base64 of what is compressed (`zlib`) or not (`raw`), or the
+the CRC-32 of this piece. DATA is base64 of what is compressed (`deflate`) or not (`raw`), or the
 bytes themselves (`text`): only if they are ASCII, and the request allows it, as it does until a
 piece comes damaged. A batch longer than `limit` is fetched by `encode(Fetch)` from
 `Assembler.offset` on; the agent keeps the latest batch as it is, and answers with a new one (from

@@ -50,6 +50,8 @@ _SHORTEST_HOLD = 0.2
 _REACH = 0.8
 #: How often the hold goes into the time that a request travels.
 _HOLD_PER_TRIP = 5.0
+#: Much text is not waited for any longer than this, in seconds: a person watches it.
+_LONGEST_FLOW = 0.1
 #: What is printed in so many characters travels as quickly as nothing.
 _LIGHT = 2**14
 #: A service that answers within so many seconds is on this machine, or next to it.
@@ -100,6 +102,14 @@ class Line:
         if time.monotonic() < self._patient_until:
             return _PATIENT_HOLD
         return max(_SHORTEST_HOLD, min(_HOLD_PER_TRIP * self._trip, _REACH - self._trip))
+
+    @property
+    def flow(self) -> float:
+        """How long the agent should wait for the end of what goes on coming, in seconds.
+
+        Far away another request takes longer than that.
+        """
+        return min(self._trip, _LONGEST_FLOW) if self._trip > _NEAR else 0.0
 
     @property
     def _form(self) -> Form:

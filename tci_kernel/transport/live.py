@@ -282,6 +282,7 @@ class LiveTransport:
             # Nothing that a front end sends waits behind a look at an idle child, nor behind one
             # while a question is open, as far as is known.
             hold=hold if messages or (self._working and not self._asks) else 0.0,
+            flow=self._line.flow,
         )
 
     def _take(self, frame: Frame) -> bool:

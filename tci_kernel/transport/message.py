@@ -228,6 +228,8 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 def _is_bomb(data: bytes) -> bool:
     """Tell whether JSON would take far more memory than it is long: it has too many parts."""
+    if len(data) <= _MOST_OBJECTS:  # what is shorter cannot have so many
+        return False
     if data.count(b"{") + data.count(b"[") <= _MOST_OBJECTS and data.count(b",") <= _MOST_VALUES:
         return False
     unescaped = data.replace(rb"\\", b"").replace(rb"\"", b"")

@@ -20,7 +20,7 @@ MAX_FRAME = 256 * 2**20
 _PIECE = re.compile(
     r"<tci 1 (?P<nonce>[0-9a-f]{1,32}) (?P<batch>[0-9]{1,18}) (?P<offset>[0-9]{1,12})"
     r" (?P<size>[0-9]{1,12}) (?P<total>[0-9]{1,12}) (?P<crc>[0-9a-f]{8})"
-    r" (?P<encoding>raw|zlib|text) "
+    r" (?P<encoding>raw|deflate|text) "
 )
 
 
@@ -68,7 +68,7 @@ def _checked(match: re.Match[str]) -> Piece:
         batch=int(match["batch"]),
         offset=int(match["offset"]),
         total=int(match["total"]),
-        compressed=match["encoding"] == "zlib",
+        compressed=match["encoding"] == "deflate",
         data=data,
     )
 
@@ -109,7 +109,7 @@ class Assembler:
 
 
 def _inflated(data: bytes) -> bytes:
-    inflater = zlib.decompressobj()
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         inflated = inflater.decompress(data, MAX_FRAME)
     except zlib.error as error:

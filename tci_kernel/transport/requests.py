@@ -36,7 +36,7 @@ _MODULES = (
 )
 
 #: What runs in the child, in this order.
-_CHILD = ("mend", "speakers", "child")
+_CHILD = ("mend", "speakers", "streams", "child")
 
 #: Runs in the session with `name`, `packed`, `nonce` and `argument` as its only globals. A
 #: module is there when it is whole, `entry` last: an interrupt may come at any moment.
@@ -90,7 +90,8 @@ class Exchange:
     """Pass messages on, and wait for news.
 
     acknowledged: `Frame.last` of the last frame that arrived. hold: longest wait for the first
-    news; gather: longest wait for more after it. Seconds.
+    news; gather: longest wait for more after it; flow: longest wait for what goes on coming without
+    a pause as long as that. Seconds.
     """
 
     relay: str
@@ -98,6 +99,7 @@ class Exchange:
     messages: tuple[Message, ...] = ()
     hold: float = 0.2
     gather: float = 0.01
+    flow: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,81 @@
+"""Much text: said in pieces, in its place, and whole."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+import pytest
+
+from conftest import live_only
+from notebooks import Notebook
+from tci_kernel.agent.streams import PIECE, pieces
+
+
+@pytest.mark.parametrize(
+    ("text", "lengths"),
+    [
+        ("", []),
+        ("x" * PIECE, [PIECE]),
+        ("x" * (PIECE + 1), [PIECE, 1]),
+        ("a line\n" * (PIECE // 7) + "another line\n", [PIECE // 7 * 7, 13]),
+        ("x" * (PIECE + 5) + "\nx", [PIECE, 7]),
+    ],
+    ids=["nothing", "one piece", "one line", "lines", "a long line and another"],
+)
+def test_a_text_is_cut_between_lines(text: str, lengths: list[int]) -> None:
+    """A piece ends with a line if it can: what a terminal makes of one is not torn apart."""
+    assert [len(piece) for piece in pieces(text)] == lengths
+    assert "".join(pieces(text)) == text
+
+
+@live_only
+def test_much_text_comes_in_pieces(notebook: Notebook) -> None:
+    """No message has more than a piece, so that the first is on its way while the last is made."""
+    texts = [content["text"] for content in notebook.run(LINES).contents("stream")]
+    assert len(texts) > 5
+    assert max(map(len, texts)) <= PIECE
+    assert all(text.endswith("\n") for text in texts)
+    assert "".join(texts) == "".join(f"{number:0100}\n" for number in range(60_000))
+
+
+LINES = "print('\\n'.join(f'{number:0100}' for number in range(60_000)))"
+
+
+def test_what_is_said_between_much_text_keeps_its_place(notebook: Notebook) -> None:
+    """However long it takes to pack a text, nothing that is said behind it passes it by."""
+    cell = notebook.run(
+        "import sys\n"
+        "from IPython.display import display\n"
+        "for letter in 'abc':\n"
+        "    print(letter * 5_000_000)\n"
+        "    display(letter)\n"
+        "    print(letter, file=sys.stderr, flush=True)\n"
+        "letter * 3_000_000"
+    )
+    kinds = {"stream", "display_data", "execute_result"}
+    said = [message["content"] for message in cell.messages if message["msg_type"] in kinds]
+    places = [key for key, _ in groupby(content.get("name", "data") for content in said)]
+    assert places == ["stdout", "data", "stderr"] * 3 + ["data"]
+    assert cell.stdout == "".join(letter * 5_000_000 + "\n" for letter in "abc")
+
+
+@live_only
+def test_processes_that_were_forked_speak_too(notebook: Notebook) -> None:
+    """What a forked process prints arrives, however much it is."""
+    cell = notebook.run(
+        "from multiprocessing import get_context\n"
+        "def speak(letter): print(letter * 2_000_000, flush=True)\n"
+        "with get_context('fork').Pool(2) as pool: pool.map(speak, 'ab')\n"
+        "print('end')"
+    )
+    assert [cell.stdout.count(letter) for letter in ("a", "b")] == [2_000_000, 2_000_000]
+    assert "end\n" in cell.stdout
+
+
+@live_only
+def test_a_stream_is_still_the_kernels_own(notebook: Notebook) -> None:
+    """Programs that reach into a stream, as debuggers and loggers do, find what they look for."""
+    own = "sys.stdout.session.session == get_ipython().kernel.session.session"
+    assert notebook.run(f"import sys\n{own}, type(sys.stdout).__name__").result == (
+        "(True, 'OutStream')"
+    )
