@@ -38,7 +38,8 @@ def test_much_text_comes_in_pieces(notebook: Notebook) -> None:
     assert "".join(texts) == "".join(f"{number:0100}\n" for number in range(60_000))
 
 
-LINES = "print('\\n'.join(f'{number:0100}' for number in range(60_000)))"
+#: Written at once; print writes the end of a line by itself.
+LINES = "import sys; sys.stdout.write(''.join(f'{n:0100}\\n' for n in range(60_000)));"
 
 
 def test_what_is_said_between_much_text_keeps_its_place(notebook: Notebook) -> None:

@@ -24,7 +24,8 @@ def speak_in_pieces(stream: Any) -> None:
     """Have stdout or stderr of a kernel say much text in pieces, and before its interval is over.
 
     All else is as it was: what is said by others meanwhile keeps its place, because a stream takes
-    all its text at once, and the pieces then wait in the queue of the IOPub thread.
+    all its text at once, and the pieces then wait in the queue of the IOPub thread. A kernel
+    flushes its two streams one after the other before it replies, and so waits for the pieces.
     """
     if not hasattr(stream, "_flush_buffers"):
         return
