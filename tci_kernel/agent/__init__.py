@@ -5,10 +5,11 @@ name `_tci_agent`, with no name in the user's namespace and no file. What is sai
 the relay is written down in `transport/frames.py`. From the inside out:
 
     outbox        the child's messages, numbered, until the relay has acknowledged them
+    asked         one request to the child, and what is said of it in the child's place
     ledger        what the child was asked and has not finished
     namesakes     requests that have the id of one before them, kept apart
     inbox         what waits for the child, and the cells that a failure stops
-    conversation  all four, under one lock
+    conversation  all of them, under one lock
     process       one child ipykernel: its process, its sockets
                   (in it run mend, speakers, streams and child, which starts it)
     pump          the one thread that owns the sockets, sends, and watches the child

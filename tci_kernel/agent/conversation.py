@@ -6,8 +6,9 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from .asked import LARGEST, answer, without_content
 from .inbox import Inbox, Waiting
-from .ledger import LARGEST, Ledger, answer, without_content
+from .ledger import Ledger
 from .namesakes import Namesakes
 from .outbox import Outbox
 from .wire import loads

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from .ledger import new_header
+from .asked import new_header
 from .session import interrupts
 from .wire import loads
 

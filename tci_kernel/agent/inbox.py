@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .ledger import Asked
+    from .asked import Asked
     from .wire import Frames
 
 

@@ -7,8 +7,8 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .asked import Asked
     from .conversation import Conversation
-    from .ledger import Asked
     from .process import Process
     from .wire import Frames
 

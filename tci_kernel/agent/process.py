@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import zmq
 
-from .ledger import new_header
+from .asked import new_header
 from .shipped import CHILD
 from .wire import CELLS, loads
 

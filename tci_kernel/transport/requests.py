@@ -31,8 +31,18 @@ SMALLEST_LIMIT = 2**12
 
 #: The agent's modules in the order in which they need each other.
 _MODULES = (
-    *("__init__", "wire", "outbox", "ledger", "namesakes", "inbox", "conversation", "process"),
-    *("session", "interrupts", "pump", "variables", "shell", "foreign", "front", "entry"),
+    *("__init__", "wire", "outbox", "asked", "ledger", "namesakes", "inbox", "conversation"),
+    *(
+        "process",
+        "session",
+        "interrupts",
+        "pump",
+        "variables",
+        "shell",
+        "foreign",
+        "front",
+        "entry",
+    ),
 )
 
 #: What runs in the child, in this order.
