@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tci_kernel import interrupts, magics
 from tci_kernel.client import TCIClient
 from tci_kernel.errors import LiveRefused, TCIError
-from tci_kernel.relay import Relay, new_python
+from tci_kernel.relay import Relay
 from tci_kernel.session import Session
 from tci_kernel.transport import install
 from tci_kernel.transport.frames import AgentMissing
@@ -106,7 +106,7 @@ class Connection:
         if self.session.fresh and not hello.fresh:
             await relay.restart()
         if former not in {"", self.session.agent} and not self.session.fresh:
-            self.session.note_loss(new_python())
+            self.session.note_loss(AgentMissing.between_cells())
         self.session.remember(fresh=False)
         self.relay, self._plain, self._refusal = relay, None, ""
         self._notices += [notice] if notice else []

@@ -18,6 +18,7 @@ from tci_kernel.notices import Notices
 from tci_kernel.pending import Pending
 from tci_kernel.routes import Routes
 from tci_kernel.senders import is_hidden, is_typed, stops_others
+from tci_kernel.startup import SetUp
 from tci_kernel.transport.failure import from_exception
 from tci_kernel.transport.frames import AgentMissing
 from tci_kernel.transport.live import LiveTransport
@@ -31,14 +32,6 @@ if TYPE_CHECKING:
     from tci_kernel.transport.frames import Health, Hello
     from tci_kernel.transport.message import Channel, Message
     from tci_kernel.transport.plain import Result
-
-
-def new_python() -> AgentMissing:
-    """Return the error of a cell that comes after the session's Python process was replaced."""
-    return AgentMissing(
-        "The session's Python process has been started anew since the last cell. Variables are "
-        "lost; files are kept. This cell has not run: first run again what it builds on."
-    )
 
 
 class Relay:
@@ -56,12 +49,12 @@ class Relay:
         self._unseen = Unseen(kernel.session, partial(self._live.pass_on, own=True))
         self._notices = Notices(kernel, self.pending)
         tell = self._notices.tell
+        self._set_up = SetUp(kernel.start_up, self._unseen, tell)
         self.interrupts = ChildInterrupts(self._live, self.pending, self._unseen, tell)
         self._open = False
         self._told_busy = ""
         self._unnoted: set[str] = set()
         self._failed = False
-        self._set_up_in = 0
         self._refusal: LiveRefused | None = None
         self._count = 0
 
@@ -95,7 +88,8 @@ class Relay:
         asked_by = self._kernel.get_parent("shell").get("header", {}).get("session", "")
         hello = await self._live.start(execution_count, jupyter_session=asked_by)
         self._open = True
-        self._set_up_in = 0 if hello.fresh else self._live.generation
+        if not hello.fresh:
+            self._set_up.leave_out(self._live.generation)
         self._count = hello.execution_count - 1
         self.synchronise(execution_count - 1)  # for a child that was there before
         return hello
@@ -159,7 +153,7 @@ class Relay:
 
     def _note_sent(self, incoming: Incoming) -> None:
         """Note a cell: what a person typed is for the history once it runs."""
-        self._set_up()
+        self._set_up.run(self._live.generation)
         if is_hidden(incoming.content):
             self._kernel.start_up.note(incoming.content)
         else:
@@ -187,7 +181,7 @@ class Relay:
     async def execute(self, code: str, execution_count: int, expressions: dict[str, str]) -> Result:
         """Run the rest of a cell that was begun on this side; its outputs go straight on."""
         del execution_count, expressions  # the child counts by itself, and has the whole request
-        self._set_up()
+        self._set_up.run(self._live.generation)
         parent = self._kernel.get_parent("shell")
         message_id = parent["header"]["msg_id"]
         asker, hidden = self._kernel.asker_of_cell, is_hidden(parent["content"])
@@ -201,19 +195,6 @@ class Relay:
         if execution_count > self._count:
             self._count = execution_count
             self._unseen.skip_to(execution_count + 1)
-
-    def _set_up(self) -> None:
-        """Run in a child that has run nothing yet what a front end had set up before."""
-        if self._set_up_in != self._live.generation:
-            self._set_up_in = self._live.generation
-            for code in self._kernel.start_up.codes:
-                self._unseen.run(code, partial(self._note_start_up, code))
-
-    def _note_start_up(self, code: str, died: bool) -> None:
-        """Tell of start-up code that is not to run again."""
-        if self._kernel.start_up.leaves_out(code, died=died):
-            text = "TCI: Python died of start-up code, which does not run again:"
-            self._notices.tell(f"{text}\n{code}")
 
     def _send(
         self, channel: Channel, header: Any, metadata: dict[str, Any], content: dict[str, Any]
@@ -311,7 +292,7 @@ class Relay:
             self._kernel.log.warning("The live transport has ended: %s", error)
         if isinstance(error, AgentMissing):
             self._session.agent = ""
-            self._session.note_loss(new_python())
+            self._session.note_loss(AgentMissing.between_cells())
         if self.pending.has_listener:
             self._session.take_loss()  # who listens is told
         for begun in self.pending.begun.values():

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+    from tci_kernel.unseen import Unseen
 
 #: More characters than VS Code sends at a start; what comes later was asked for its answer only.
 _MOST = 16_000
@@ -54,3 +57,29 @@ class StartUp:
         else:
             self._suspected.add(code)
         return False
+
+
+class SetUp:
+    """Runs in each child what a front end had set up before; `tell` tells the user of its end."""
+
+    def __init__(self, start_up: StartUp, unseen: Unseen, tell: Callable[[str], None]) -> None:
+        self._start_up = start_up
+        self._unseen = unseen
+        self._tell = tell
+        self._done_in = 0
+
+    def leave_out(self, generation: int) -> None:
+        """Do nothing in this child, which somebody has used before."""
+        self._done_in = generation
+
+    def run(self, generation: int) -> None:
+        """Run it in this child, if that has run nothing yet."""
+        if self._done_in != generation:
+            self._done_in = generation
+            for code in self._start_up.codes:
+                self._unseen.run(code, partial(self._note, code))
+
+    def _note(self, code: str, died: bool) -> None:
+        if self._start_up.leaves_out(code, died=died):
+            text = "TCI: Python died of start-up code, which does not run again:"
+            self._tell(f"{text}\n{code}")

@@ -52,6 +52,8 @@ from tci_kernel.transport.message import Channel, JSONObject, Message, json_obje
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from typing_extensions import Self
+
 
 class FrameError(InvalidResponse):
     """What the session printed is no frame, or a damaged one; ask again, in smaller pieces."""
@@ -61,6 +63,14 @@ class AgentMissing(FrameError):
     """The session has no agent, because its process is new; nothing was passed on."""
 
     may_have_run = False
+
+    @classmethod
+    def between_cells(cls) -> Self:
+        """Return the error of a cell that comes after the session's Python process was replaced."""
+        return cls(
+            "The session's Python process has been started anew since the last cell. Variables are "
+            "lost; files are kept. This cell has not run: first run again what it builds on."
+        )
 
 
 @dataclass(frozen=True)

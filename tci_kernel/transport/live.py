@@ -1,7 +1,7 @@
 """The live transport: all Jupyter messages travel through the execute endpoint.
 
 One task, `_pump`, makes one exchange after the other while something can come. Messages of the
-front ends wait in `_outgoing` until the agent has accepted them; what the child says is handed to
+front ends wait in `Outgoing` until the agent has accepted them; what the child says is handed to
 `deliver`, once and in order. Any exchange may be lost: the line makes it again (line.py).
 """
 
@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import time
 import uuid
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tci_kernel.errors import (
@@ -24,7 +23,7 @@ from tci_kernel.errors import (
 )
 from tci_kernel.transport.frames import AgentMissing, health
 from tci_kernel.transport.line import Line
-from tci_kernel.transport.message import Message
+from tci_kernel.transport.outgoing import Outgoing
 from tci_kernel.transport.requests import BootOptions, End, Exchange, Restart, Status
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 
     from tci_kernel.session import Session
     from tci_kernel.transport.frames import Frame, Health, Hello, Idle
-    from tci_kernel.transport.message import Channel
+    from tci_kernel.transport.message import Channel, Message
 
 #: Pauses between two looks at what threads, tasks and open comms say, in seconds: ever longer.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 10.0
@@ -44,10 +43,6 @@ _LAST_LOOK = 0.3
 _LEASE = 300.0
 
 _LEFT = "This kernel has left the session. It is not known what has run."
-
-#: Most bytes of messages in one exchange; the others wait for the next one. A service that takes
-#: less gets less.
-_LARGEST_REQUEST = 16 * 2**20
 
 
 class LiveTransport:
@@ -72,9 +67,7 @@ class LiveTransport:
         self.generation = 0
         self._relay = uuid.uuid4().hex
         self._line = Line(session, self._relay, notify)
-        self._outgoing: list[Message] = []
-        self._number = 0
-        self._largest_request = _LARGEST_REQUEST
+        self._outgoing = Outgoing()
         self._more = False
         self._working = self._asks = False
         self._idle: Idle | None = None
@@ -188,9 +181,7 @@ class LiveTransport:
         """
         if self._stopped:
             return
-        self._number += 1
-        heard = None if own else self._session.acknowledged
-        self._outgoing.append(Message(self._number, channel, frames, heard))
+        self._outgoing.add(channel, frames, None if own else self._session.acknowledged)
         self._wake.set()
 
     async def _pump(self) -> None:
@@ -222,7 +213,9 @@ class LiveTransport:
         except InvalidRequest as error:
             if not exchange.messages:
                 raise
-            self._lighten(exchange.messages, error)
+            withdrawn = self._outgoing.lighten(exchange.messages)
+            if withdrawn is not None:
+                self._refuse(withdrawn, error)
 
     async def _demand_lasting_child(self) -> None:
         """Raise `LiveRefused` where what a request starts ends with it: no variable would last."""
@@ -239,16 +232,6 @@ class LiveTransport:
         """End agent and child, which would take cells from plain transport; it may not answer."""
         with contextlib.suppress(TCIError):
             await self._line.ask(End(self._relay), attempts=1)
-
-    def _lighten(self, messages: tuple[Message, ...], error: InvalidRequest) -> None:
-        """Send less at a time, because a service has refused these; one alone it does not take."""
-        if len(messages) > 1:
-            self._largest_request = min(self._largest_request, sum(map(_size, messages))) // 2
-            return
-        refused = self._outgoing[0]
-        # Its number stays taken: an earlier attempt may have reached the agent.
-        self._outgoing[0] = replace(refused, frames=())
-        self._refuse(refused, error)
 
     async def _due(self) -> None:
         """Wait until an exchange can bring something."""
@@ -268,17 +251,11 @@ class LiveTransport:
             await asyncio.wait_for(self._wake.wait(), seconds)
 
     def _exchange(self, hold: float) -> Exchange:
-        size = 0
-        messages: list[Message] = []
-        for message in self._outgoing:
-            size += _size(message)
-            if messages and size > self._largest_request:
-                break
-            messages.append(message)
+        messages = self._outgoing.batch()
         return Exchange(
             self._relay,
             acknowledged=self._session.acknowledged,
-            messages=tuple(messages),
+            messages=messages,
             # Nothing that a front end sends waits behind a look at an idle child, nor behind one
             # while a question is open, as far as is known.
             hold=hold if messages or (self._working and not self._asks) else 0.0,
@@ -292,7 +269,7 @@ class LiveTransport:
                 "Another kernel has taken over this session; variables and files are kept there."
             )
         self.generation = frame.child.generation
-        self._outgoing = [m for m in self._outgoing if m.number > frame.accepted]
+        self._outgoing.accept(frame.accepted)
         self._more = frame.more
         self._working, self._asks = frame.idle is None, frame.asks
         # What the last thread said may still be in the child's buffer when the thread is gone.
@@ -313,7 +290,7 @@ class LiveTransport:
         A front end that counts anew gives its requests ids that are known; what has not arrived
         there yet has no answer.
         """
-        is_early = any(m.frames and message.answers(m) for m in self._outgoing)
+        is_early = self._outgoing.has_question_of(message)
         return message.for_nobody() if is_early else message
 
 
@@ -321,7 +298,3 @@ def _demand_child(frame: Frame) -> None:
     """Raise `LiveRefused` where no child lives."""
     if frame.child.state == "failed":
         raise LiveRefused(frame.child.reason)
-
-
-def _size(message: Message) -> int:
-    return sum(map(len, message.frames))
