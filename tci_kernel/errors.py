@@ -113,6 +113,13 @@ class LiveRefused(TCIError):
         super().__init__(message)
         self.installable = installable
 
+    def between_cells(self) -> LiveRefused:
+        """Return the error of a cell that comes after the session was found to have lost that."""
+        return LiveRefused(
+            f"{self} Live transport has ended, and with it the variables; files are kept. This "
+            "cell has not run: first run again what it builds on."
+        )
+
 
 class Superseded(TCIError):
     """Another kernel has taken over the session's Python."""

@@ -290,9 +290,8 @@ class Relay:
         self._refusal = error if isinstance(error, LiveRefused) else None
         if self._session.id is not None:
             self._kernel.log.warning("The live transport has ended: %s", error)
-        if isinstance(error, AgentMissing):
-            self._session.agent = ""
-            self._session.note_loss(AgentMissing.between_cells())
+        if self._live.in_session:
+            self._note_loss(error)
         if self.pending.has_listener:
             self._session.take_loss()  # who listens is told
         for begun in self.pending.begun.values():
@@ -304,3 +303,11 @@ class Relay:
             with contextlib.suppress(Exception):
                 self._channels.bury(channel, incoming, failure)
         self._unnoted.clear()
+
+    def _note_loss(self, error: TCIError) -> None:
+        """Have the next cell tell what has ended with the transport."""
+        if isinstance(error, AgentMissing):
+            self._session.agent = ""
+            self._session.note_loss(AgentMissing.between_cells())
+        if isinstance(error, LiveRefused) and self._count:
+            self._session.note_loss(error.between_cells())

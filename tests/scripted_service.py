@@ -105,7 +105,7 @@ class LimitedService(ScriptedService):
 
     def __init__(self, server: Server, prelude: str = "", cut: int | None = None) -> None:
         super().__init__()
-        self._real, self._prelude, self._cut = server, prelude, cut
+        self._real, self._prelude, self.cut = server, prelude, cut
 
     def reply_to(self, method: str, path: str, body: bytes) -> Reply:
         """Return the real server's answer, with no more of stdout than is allowed."""
@@ -118,7 +118,7 @@ class LimitedService(ScriptedService):
     def _limited(self, answer: dict[str, Any]) -> dict[str, Any]:
         for output in (answer.get("data") or {}).get("outputs", ()):
             if output["type"] == "stdout":
-                output["data"] = output["data"][: self._cut]
+                output["data"] = output["data"][: self.cut]
         return answer
 
 

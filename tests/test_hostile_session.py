@@ -181,6 +181,7 @@ def test_a_cell_of_two_halves_ends_too(
 
 
 @thorough
+@example(head={"accepted": -1})
 @given(head=heads)
 def test_frames_that_lie_about_themselves_harm_nobody(
     session: HostileSession, notebook: Notebook, head: dict[str, Any]

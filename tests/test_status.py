@@ -154,6 +154,32 @@ def test_output_that_is_cut_makes_it_plain(
 
 
 @live_only
+def test_an_end_of_live_transport_between_cells_is_told(
+    open_notebook: Callable[..., Notebook], server: Server
+) -> None:
+    """The next cell does not run on variables that are gone; those behind it run."""
+    with contextlib.closing(LimitedService(server)) as service:
+        notebook = open_notebook(TCI_BASE_URL=service.url, TCI_TRANSPORT="auto")
+        notebook.run(SPEAKER)
+        service.cut = 600
+        wait_until(lambda: not status(notebook)["Transport"].strip().startswith("live"))
+        cell = notebook.run("print('never')")
+        assert (cell.error, cell.stdout) == ("LiveRefused", "")
+        assert "variables" in cell.contents("error")[0]["evalue"]
+        assert "does not return frames" in notebook.run("x = 6").stderr
+        assert notebook.run("x * 7").result == "42"
+        notebook.close()
+
+
+SPEAKER = """
+import threading, time
+def speak():
+    while True: print('x' * 1000); time.sleep(0.1)
+threading.Thread(target=speak, daemon=True).start()
+"""
+
+
+@live_only
 @pytest.mark.parametrize("cut", [10_000, 100_000])
 def test_output_that_is_cut_comes_in_smaller_pieces(
     server: Server, open_notebook: Callable[..., Notebook], cut: int

@@ -207,6 +207,8 @@ class LiveTransport:
         try:
             frame = await self._line.ask(exchange)
             brought = self._take(frame)
+            if exchange.messages and frame.accepted < exchange.messages[-1].number:
+                raise LiveRefused("The session's agent does not take what it is sent.")
             _demand_child(frame)
             if not brought and self.working:  # a session that does not hold is not asked more often
                 await self._pause(begin + hold - time.monotonic())
