@@ -74,9 +74,38 @@ def test_processes_that_were_forked_speak_too(notebook: Notebook) -> None:
 
 
 @live_only
-def test_a_stream_is_still_the_kernels_own(notebook: Notebook) -> None:
-    """Programs that reach into a stream, as debuggers and loggers do, find what they look for."""
-    own = "sys.stdout.session.session == get_ipython().kernel.session.session"
-    assert notebook.run(f"import sys\n{own}, type(sys.stdout).__name__").result == (
-        "(True, 'OutStream')"
-    )
+@pytest.mark.parametrize("code", ["(text + '\\n') * 500_000", "(text + 'z' * 2**20) * 2"])
+def test_much_text_that_is_no_unicode_ends_the_cell(notebook: Notebook, code: str) -> None:
+    """A piece that cannot be packed as it is says what can be said, and no other is lost."""
+    cell = notebook.run(f"text = 'a smile \\ud83d'\nprint({code})\nprint('end')")
+    assert cell.stdout.endswith("end\n")
+    assert cell.stdout.count("a smile ?") == cell.stdout.count("smile") >= 2
+    assert notebook.run("1").result == "1"
+
+
+@live_only
+def test_little_text_is_heard_while_a_cell_keeps_pythons_lock(notebook: Notebook) -> None:
+    """What was printed before long work in C comes while that goes on."""
+    notebook.run("number = 3**3_000_000")
+    request = notebook.send("print('begun')\nwhile True: number * number")
+    notebook.wait_for(request, "stream", deadline=10)
+    notebook.manager.interrupt_kernel()
+    assert notebook.finish(request).error == "KeyboardInterrupt"
+
+
+@live_only
+def test_a_hook_gets_whole_texts(notebook: Notebook) -> None:
+    """Who takes the messages of a stream gets them as from a stock kernel."""
+    notebook.run(HOOK)
+    notebook.run("sys.stdout.write('x' * 3_000_000);")
+    assert notebook.run("sizes").result == "[3000000]"
+
+
+HOOK = """
+import sys
+sizes = []
+def take(message):
+    if len(message["content"]["text"]) > 9: sizes.append(len(message["content"]["text"]))
+    else: return message
+sys.stdout.pub_thread.schedule(lambda: sys.stdout.register_hook(take))
+"""

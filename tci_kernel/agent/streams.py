@@ -1,12 +1,15 @@
 """Lets much text leave a stock kernel in pieces, each on its way while the next one is packed.
 
-Runs in the child, on Python 3.8 or newer with any ipykernel; before 6 text leaves as it always did.
-Imports nothing of this package.
+Runs in the child, on Python 3.8 or newer with any ipykernel; before 6.29 text leaves as it always
+did. Imports nothing of this package.
 """
 
 from __future__ import annotations
 
 import os
+import sys
+import traceback
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -16,41 +19,71 @@ if TYPE_CHECKING:
 #: Characters of a piece.
 PIECE = 2**20
 
-#: Seconds between two looks at whether there is as much as that.
-LOOK = 0.005
+#: Seconds to the first look at whether there is as much as that, and how much longer each next one
+#: is in coming: all have to wait for Python's lock, which a cell may keep for long.
+LOOK, LONGER = 0.005, 4
 
 
 def speak_in_pieces(stream: Any) -> None:
-    """Have stdout or stderr of a kernel say much text in pieces, and before its interval is over.
+    """Have stdout or stderr of a kernel say much text in pieces, before its interval is over."""
+    if hasattr(stream, "_flush_buffers"):
+        stream._flush = partial(_flush, stream, stream._flush)
+        stream._schedule_flush = partial(_schedule_flush, stream)
 
-    All else is as it was: what is said by others meanwhile keeps its place, because a stream takes
-    all its text at once, and the pieces then wait in the queue of the IOPub thread. A kernel
-    flushes its two streams one after the other before it replies, and so waits for the pieces.
-    """
-    if not hasattr(stream, "_flush_buffers"):
+
+def _schedule_flush(stream: Any) -> None:
+    """Flush when the interval is over, or there is enough for a piece."""
+    if not stream._flush_pending:
+        stream._flush_pending = True
+        stream.pub_thread.schedule(partial(_begin_to_look, stream))
+
+
+def _begin_to_look(stream: Any) -> None:
+    _look(stream, LOOK, stream._io_loop.time() + stream.flush_interval)
+
+
+def _look(stream: Any, pause: float, due: float) -> None:
+    if not stream._flush_pending:
         return
-    take = stream._flush_buffers
+    with stream._buffer_lock:
+        waiting = sum(buffer.tell() for buffer in stream._buffers.values())
+    left = due - stream._io_loop.time()
+    if waiting > PIECE or left <= 0:
+        stream._flush()
+    else:
+        stream._io_loop.call_later(min(pause, left), _look, stream, LONGER * pause, due)
 
-    def take_pieces() -> Iterator[tuple[Any, str]]:
-        return ((parent, piece) for parent, text in take() for piece in pieces(text))
 
-    def schedule_flush() -> None:
-        if not stream._flush_pending:
-            stream._flush_pending = True
-            stream.pub_thread.schedule(look)
+def _flush(stream: Any, flush: Any) -> None:
+    """Do what `flush`, the stock kernel's, does: but pack a piece when it is its turn to go out.
 
-    def look(waited: float = 0.0) -> None:
-        if not stream._flush_pending:
-            return
-        waiting = sum(buffer.tell() for buffer in list(stream._buffers.values()))
-        if waiting > PIECE or waited >= stream.flush_interval:
-            stream._flush()
-        else:
-            stream._io_loop.call_later(LOOK, look, waited + LOOK)
+    All is taken at once, and each piece has its place in the queue of the IOPub thread before
+    anything that is said from now on.
+    """
+    if stream.echo is not None or stream._hooks:  # whoever has one expects whole texts
+        flush()
+        return
+    stream._flush_pending = stream._subprocess_flush_pending = False
+    for parent, text in stream._flush_buffers():
+        for piece in pieces(text):
+            stream.pub_thread.schedule(partial(_say, stream, parent, piece))
 
-    stream._flush_buffers = take_pieces
-    stream._schedule_flush = schedule_flush
-    stream.session = LatePacker(stream.session)
+
+def _say(stream: Any, parent: Any, text: str) -> None:
+    """Send a piece; no error may escape, or the IOPub thread would send nothing more."""
+    try:
+        _send(stream, parent, text)
+    except UnicodeEncodeError:  # half a surrogate pair
+        _send(stream, parent, text.encode("utf-8", "replace").decode())
+    except Exception:
+        traceback.print_exc(file=sys.__stderr__)
+
+
+def _send(stream: Any, parent: Any, text: str) -> None:
+    stream.session.pid = os.getpid()  # as the stream itself does: it bears a fork
+    message = stream.session.msg("stream", {"name": stream.name, "text": text}, parent=parent)
+    out = SimpleNamespace(send_multipart=stream.pub_thread._really_send)
+    stream.session.send(out, message, ident=stream.topic)
 
 
 def pieces(text: str) -> Iterator[str]:
@@ -62,23 +95,3 @@ def pieces(text: str) -> Iterator[str]:
             end = text.rfind("\n", start, end) + 1 or end
         yield text[start:end]
         start = end
-
-
-class LatePacker:
-    """The session of a kernel, for one of its streams: it packs a message when that goes out."""
-
-    def __init__(self, session: Any) -> None:
-        self._session = session
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._session, name)
-
-    def send(self, iopub: Any, message: Any, *, ident: bytes) -> None:
-        """Send a message in its turn."""
-        out = SimpleNamespace(send_multipart=iopub._really_send)
-
-        def pack_and_send() -> None:
-            self._session.pid = os.getpid()  # as the stream does: its thread bears a fork
-            self._session.send(out, message, ident=ident)
-
-        iopub.schedule(pack_and_send)
