@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import traceback
 from functools import partial
 from types import SimpleNamespace
@@ -39,7 +40,7 @@ def _schedule_flush(stream: Any) -> None:
 
 
 def _begin_to_look(stream: Any) -> None:
-    _look(stream, LOOK, stream._io_loop.time() + stream.flush_interval)
+    _look(stream, LOOK, time.monotonic() + stream.flush_interval)
 
 
 def _look(stream: Any, pause: float, due: float) -> None:
@@ -47,7 +48,7 @@ def _look(stream: Any, pause: float, due: float) -> None:
         return
     with stream._buffer_lock:
         waiting = sum(buffer.tell() for buffer in stream._buffers.values())
-    left = due - stream._io_loop.time()
+    left = due - time.monotonic()
     if waiting > PIECE or left <= 0:
         stream._flush()
     else:
