@@ -94,6 +94,23 @@ def test_little_text_is_heard_while_a_cell_keeps_pythons_lock(notebook: Notebook
 
 
 @live_only
+def test_what_stderr_said_first_comes_first(notebook: Notebook) -> None:
+    """Much text of one stream does not pass by a little of the other."""
+    cell = notebook.run(
+        "import sys, time\nprint('first', file=sys.stderr); print('x' * 3_000_000); time.sleep(0.5)"
+    )
+    assert [c["name"] for c in cell.contents("stream")][:2] == ["stderr", "stdout"]
+
+
+@live_only
+@pytest.mark.parametrize("length", [1, 20_000_000])
+def test_a_stream_that_is_closed_has_said_all(notebook: Notebook, length: int) -> None:
+    """A program that closes its stdout ends as it should, and its text is there."""
+    cell = notebook.run(f"import sys\nprint('x' * {length}, flush=True)\nsys.stdout.close()")
+    assert (cell.status, cell.stdout) == ("ok", "x" * length + "\n")
+
+
+@live_only
 def test_a_hook_gets_whole_texts(notebook: Notebook) -> None:
     """Who takes the messages of a stream gets them as from a stock kernel."""
     notebook.run(HOOK)

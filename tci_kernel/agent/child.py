@@ -43,8 +43,7 @@ def main(link: socket.socket, options: dict[str, Any]) -> None:
     app: Any = IPKernelApp.instance()
     _drop_nothing(app)
     app.initialize()
-    for stream in (sys.stdout, sys.stderr):
-        speak_in_pieces(stream)
+    speak_in_pieces(sys.stdout, sys.stderr)
     _count_from(app.shell, options["execution_count"])
     mend(app.kernel)
     # The agent does that (`Inbox`), cell by cell: the child would also abort what is to run.

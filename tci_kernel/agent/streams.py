@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 import traceback
 from functools import partial
 from types import SimpleNamespace
@@ -20,71 +19,82 @@ if TYPE_CHECKING:
 #: Characters of a piece.
 PIECE = 2**20
 
-#: Seconds to the first look at whether there is as much as that, and how much longer each next one
-#: is in coming: all have to wait for Python's lock, which a cell may keep for long.
-LOOK, LONGER = 0.005, 4
+#: Seconds after the first text to the looks at whether there is as much as that. There are few,
+#: because each waits for Python's lock, which a cell may keep for long.
+LOOKS = (0.0, 0.005, 0.025, 0.1)
 
 
-def speak_in_pieces(stream: Any) -> None:
-    """Have stdout or stderr of a kernel say much text in pieces, before its interval is over."""
-    if hasattr(stream, "_flush_buffers"):
-        stream._flush = partial(_flush, stream, stream._flush)
-        stream._schedule_flush = partial(_schedule_flush, stream)
+def speak_in_pieces(*streams: Any) -> None:
+    """Have stdout and stderr of a kernel say much text in pieces, before their interval is over."""
+    waiting: list[Speaker] = []
+    for stream in streams:
+        if hasattr(stream, "_flush_buffers"):
+            speaker = Speaker(stream, waiting)
+            stream._flush, stream._schedule_flush = speaker.flush, speaker.schedule_flush
 
 
-def _schedule_flush(stream: Any) -> None:
-    """Flush when the interval is over, or there is enough for a piece."""
-    if not stream._flush_pending:
-        stream._flush_pending = True
-        stream.pub_thread.schedule(partial(_begin_to_look, stream))
+class Speaker:
+    """What flushes one stream; `waiting` are those that have text, in the order of their first."""
 
+    def __init__(self, stream: Any, waiting: list[Speaker]) -> None:
+        self.stream = stream
+        self.waiting = waiting
+        self.iopub = stream.pub_thread
+        self.stock_flush = stream._flush
+        # Copied: when Python ends, its memory is gone before ZeroMQ has sent it.
+        self.out = SimpleNamespace(send_multipart=lambda parts, **_: self.iopub._really_send(parts))
 
-def _begin_to_look(stream: Any) -> None:
-    _look(stream, LOOK, time.monotonic() + stream.flush_interval)
+    def schedule_flush(self) -> None:
+        """Flush when the stream's interval is over, or there is enough for a piece."""
+        if not self.stream._flush_pending:
+            self.stream._flush_pending = True
+            self.iopub.schedule(self._begin)
 
+    def _begin(self) -> None:
+        if self not in self.waiting:
+            self.waiting.append(self)
+        for seconds in LOOKS:
+            self.stream._io_loop.call_later(seconds, self._look)
+        self.stream._io_loop.call_later(self.stream.flush_interval, self.stream._flush)
 
-def _look(stream: Any, pause: float, due: float) -> None:
-    if not stream._flush_pending:
-        return
-    with stream._buffer_lock:
-        waiting = sum(buffer.tell() for buffer in stream._buffers.values())
-    left = due - time.monotonic()
-    if waiting > PIECE or left <= 0:
-        stream._flush()
-    else:
-        stream._io_loop.call_later(min(pause, left), _look, stream, LONGER * pause, due)
+    def _look(self) -> None:
+        """Flush if there is enough, and first the other stream if it was first to have text."""
+        with self.stream._buffer_lock:
+            size = sum(buffer.tell() for buffer in list(self.stream._buffers.values()))
+        if size > PIECE and self in self.waiting:
+            for speaker in self.waiting[: self.waiting.index(self) + 1]:
+                speaker.flush()
 
+    def flush(self) -> None:
+        """Do what the stock kernel's flush does, but pack a piece when it is its turn to go out.
 
-def _flush(stream: Any, flush: Any) -> None:
-    """Do what `flush`, the stock kernel's, does: but pack a piece when it is its turn to go out.
+        All is taken at once, and each piece then has its place in the queue of the IOPub thread.
+        """
+        if self in self.waiting:
+            self.waiting.remove(self)
+        if self.stream.echo is not None or self.stream._hooks:  # they expect whole texts
+            self.stock_flush()
+            return
+        self.stream._flush_pending = self.stream._subprocess_flush_pending = False
+        for parent, text in self.stream._flush_buffers():
+            for piece in pieces(text):
+                self.iopub.schedule(partial(self._say, parent, piece))
 
-    All is taken at once, and each piece has its place in the queue of the IOPub thread before
-    anything that is said from now on.
-    """
-    if stream.echo is not None or stream._hooks:  # whoever has one expects whole texts
-        flush()
-        return
-    stream._flush_pending = stream._subprocess_flush_pending = False
-    for parent, text in stream._flush_buffers():
-        for piece in pieces(text):
-            stream.pub_thread.schedule(partial(_say, stream, parent, piece))
+    def _say(self, parent: Any, text: str) -> None:
+        """Send a piece; no error may escape, or the IOPub thread would send nothing more."""
+        try:
+            self._send(parent, text)
+        except UnicodeEncodeError:  # half a surrogate pair
+            self._send(parent, text.encode("utf-8", "replace").decode())
+        except Exception:
+            traceback.print_exc(file=sys.__stderr__)
 
-
-def _say(stream: Any, parent: Any, text: str) -> None:
-    """Send a piece; no error may escape, or the IOPub thread would send nothing more."""
-    try:
-        _send(stream, parent, text)
-    except UnicodeEncodeError:  # half a surrogate pair
-        _send(stream, parent, text.encode("utf-8", "replace").decode())
-    except Exception:
-        traceback.print_exc(file=sys.__stderr__)
-
-
-def _send(stream: Any, parent: Any, text: str) -> None:
-    stream.session.pid = os.getpid()  # as the stream itself does: it bears a fork
-    message = stream.session.msg("stream", {"name": stream.name, "text": text}, parent=parent)
-    out = SimpleNamespace(send_multipart=stream.pub_thread._really_send)
-    stream.session.send(out, message, ident=stream.topic)
+    def _send(self, parent: Any, text: str) -> None:
+        session = self.stream.session
+        session.pid = os.getpid()  # as the stream itself does: it bears a fork
+        content = {"name": self.stream.name, "text": text}
+        message = session.msg("stream", content, parent=parent)
+        session.send(self.out, message, ident=self.stream.topic)
 
 
 def pieces(text: str) -> Iterator[str]:
