@@ -127,8 +127,8 @@ MEASURES = (
     Measure("requests for a cell", requests_per_cell, unit="", repeat=2),
     Measure(f"{QUEUED} queued cells", queued_cells),
     Measure("20,000 prints", many_prints),
-    Measure(f"{MEGABYTES} MB of stdout, compressible", compressible),
-    Measure(f"{MEGABYTES} MB of stdout, random", incompressible),
+    Measure(f"{MEGABYTES} MB of stdout, compressible", compressible, repeat=15),
+    Measure(f"{MEGABYTES} MB of stdout, random", incompressible, repeat=15),
 )
 
 START = Measure("start to first result", lambda _: None)
