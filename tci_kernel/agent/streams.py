@@ -41,6 +41,7 @@ class Speaker:
         self.waiting = waiting
         self.iopub = stream.pub_thread
         self.stock_flush = stream._flush
+        self.flushes = 0
         # Copied: when Python ends, its memory is gone before ZeroMQ has sent it.
         self.out = SimpleNamespace(send_multipart=lambda parts, **_: self.iopub._really_send(parts))
 
@@ -55,7 +56,12 @@ class Speaker:
             self.waiting.append(self)
         for seconds in LOOKS:
             self.stream._io_loop.call_later(seconds, self._look)
-        self.stream._io_loop.call_later(self.stream.flush_interval, self.stream._flush)
+        self.stream._io_loop.call_later(self.stream.flush_interval, self._end, self.flushes)
+
+    def _end(self, flushes: int) -> None:
+        """Flush, unless that has been done: it would cut a later line in two."""
+        if flushes == self.flushes:
+            self.stream._flush()
 
     def _look(self) -> None:
         """Flush if there is enough, and first the other stream if it was first to have text."""
@@ -70,6 +76,7 @@ class Speaker:
 
         All is taken at once, and each piece then has its place in the queue of the IOPub thread.
         """
+        self.flushes += 1
         if self in self.waiting:
             self.waiting.remove(self)
         if self.stream.echo is not None or self.stream._hooks:  # they expect whole texts
