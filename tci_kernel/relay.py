@@ -89,7 +89,7 @@ class Relay:
         hello = await self._live.start(execution_count, jupyter_session=asked_by)
         self._open = True
         if not hello.fresh:
-            self._set_up.leave_out(self._live.generation)
+            self._set_up.pass_by(self._live.generation)
         self._count = hello.execution_count - 1
         self.synchronise(execution_count - 1)  # for a child that was there before
         return hello

@@ -60,7 +60,7 @@ class StartUp:
 
 
 class SetUp:
-    """Runs in each child what a front end had set up before; `tell` tells the user of its end."""
+    """Runs in each child what a front end had set up before; `tell` tells what is left out."""
 
     def __init__(self, start_up: StartUp, unseen: Unseen, tell: Callable[[str], None]) -> None:
         self._start_up = start_up
@@ -68,7 +68,7 @@ class SetUp:
         self._tell = tell
         self._done_in = 0
 
-    def leave_out(self, generation: int) -> None:
+    def pass_by(self, generation: int) -> None:
         """Do nothing in this child, which somebody has used before."""
         self._done_in = generation
 

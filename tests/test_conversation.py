@@ -1,4 +1,4 @@
-"""What the agent says in the place of a child that is gone, and for how long it waits."""
+"""What the agent says in the place of a child, makes of what is no Unicode, and waits for."""
 
 from __future__ import annotations
 

@@ -103,6 +103,18 @@ def test_what_stderr_said_first_comes_first(notebook: Notebook) -> None:
 
 
 @live_only
+def test_a_flush_that_is_over_is_not_done_again(notebook: Notebook) -> None:
+    """Text that is written a moment before an earlier text was due leaves with what follows it."""
+    notebook.run("import sys, time\nsys.stdout.flush_interval = 2")
+    cell = notebook.run(
+        "for text, seconds in ('a', 1), ('b', 1.5), ('c', 0):\n"
+        "    print(text, end='', flush=text == 'a')\n"
+        "    time.sleep(seconds)"
+    )
+    assert [content["text"] for content in cell.contents("stream")] == ["a", "bc"]
+
+
+@live_only
 @pytest.mark.parametrize("length", [1, 20_000_000])
 def test_a_stream_that_is_closed_has_said_all(notebook: Notebook, length: int) -> None:
     """A program that closes its stdout ends as it should, and its text is there."""

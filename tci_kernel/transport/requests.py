@@ -32,17 +32,8 @@ SMALLEST_LIMIT = 2**12
 #: The agent's modules in the order in which they need each other.
 _MODULES = (
     *("__init__", "wire", "outbox", "asked", "ledger", "namesakes", "inbox", "conversation"),
-    *(
-        "process",
-        "session",
-        "interrupts",
-        "pump",
-        "variables",
-        "shell",
-        "foreign",
-        "front",
-        "entry",
-    ),
+    *("process", "session", "interrupts", "pump", "variables", "shell", "foreign"),
+    *("front", "entry"),
 )
 
 #: What runs in the child, in this order.
